@@ -1,0 +1,202 @@
+//! A snapshot: everything the daemon knows at one moment, under one generation number.
+
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+
+use crate::schema::{self, Column, TableSchema};
+use crate::table::{Field, Table, TableBuilder};
+
+/// Immutable once published; readers share it through an [`Arc`]. Tables that did not change are shared between
+/// generations.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Snapshot {
+    /// Number of this snapshot, from 1; 0 before the first collection.
+    pub generation: u64,
+    /// When it was published, in microseconds since 1970.
+    pub taken: u64,
+    /// When HAProxy's tables were read, in microseconds since 1970; older than `taken` while HAProxy does not answer,
+    /// none before it first did. With several stats sockets, the youngest of them.
+    pub haproxy_read: Option<u64>,
+    /// [`schema::PROCESS`]
+    pub processes: Arc<Table>,
+    /// [`schema::FRONTEND`]
+    pub frontends: Arc<Table>,
+    /// [`schema::BACKEND`]
+    pub backends: Arc<Table>,
+    /// [`schema::SERVER`]
+    pub servers: Arc<Table>,
+    /// [`schema::LISTENER`]
+    pub listeners: Arc<Table>,
+    /// How each source fares.
+    pub sources: Vec<Source>,
+    /// How each hook in the kernel fares; empty without eBPF.
+    pub hooks: Vec<Hook>,
+}
+
+/// How a source of the daemon fares.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Source {
+    /// What it is.
+    pub kind: SourceKind,
+    /// Path of the stats socket; empty for the kernel.
+    pub target: String,
+    /// Why the last collection failed, in one line; none if it succeeded.
+    pub error: Option<String>,
+    /// When it last succeeded, in microseconds since 1970.
+    pub succeeded: Option<u64>,
+    /// Duration of the last collection, in microseconds.
+    pub duration: u64,
+    /// Time spent on all collections, in microseconds.
+    pub duration_total: u64,
+    /// Collections begun.
+    pub collections: u64,
+    /// Collections that failed.
+    pub errors: u64,
+}
+
+/// Kind of a source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SourceKind {
+    /// A stats socket of HAProxy.
+    Haproxy,
+    /// The kernel, through eBPF.
+    Ebpf,
+}
+
+/// How a hook in the kernel fares.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hook {
+    /// Name of the tracepoint or iterator.
+    pub name: String,
+    /// `healthy`, `unsupported` or `failed`.
+    pub state: String,
+    /// Why it is not healthy, in one line; empty if it is.
+    pub reason: String,
+}
+
+impl Snapshot {
+    /// The snapshot before the first collection: no rows, generation 0.
+    pub fn empty() -> Self {
+        let table = |schema| Arc::new(Table::empty(schema));
+        Self {
+            generation: 0,
+            taken: unix_micros(),
+            haproxy_read: None,
+            processes: table(&schema::PROCESS),
+            frontends: table(&schema::FRONTEND),
+            backends: table(&schema::BACKEND),
+            servers: table(&schema::SERVER),
+            listeners: table(&schema::LISTENER),
+            sources: Vec::new(),
+            hooks: Vec::new(),
+        }
+    }
+
+    /// The four tables of lbStats, in the order of their arcs.
+    pub fn lbstats(&self) -> [&Table; 4] {
+        [&self.processes, &self.frontends, &self.backends, &self.servers]
+    }
+
+    /// All tables, in the order of [`schema::TABLES`]; ages are those at `now`, in microseconds since 1970.
+    pub fn tables(&self, now: u64) -> [Arc<Table>; 8] {
+        [
+            self.processes.clone(),
+            self.frontends.clone(),
+            self.backends.clone(),
+            self.servers.clone(),
+            self.listeners.clone(),
+            Arc::new(table_of(&schema::SOURCE, &self.sources, |source, column| source.field(column, now))),
+            Arc::new(table_of(&schema::HOOK, &self.hooks, Hook::field)),
+            Arc::new(table_of(&schema::SNAPSHOT, &[self], |snapshot, column| match column.source {
+                "generation" => Field::Number(snapshot.generation),
+                "age" => Field::Number(now.saturating_sub(snapshot.taken)),
+                other => unreachable!("the schema's column {other} of the snapshot has no value"),
+            })),
+        ]
+    }
+}
+
+impl Source {
+    /// A source that was not read yet.
+    pub fn new(kind: SourceKind, target: impl Into<String>) -> Self {
+        let target = target.into();
+        let error = Some("not read yet".to_owned());
+        Self { kind, target, error, succeeded: None, duration: 0, duration_total: 0, collections: 0, errors: 0 }
+    }
+
+    fn field(&self, column: &Column, now: u64) -> Field<'_> {
+        match column.source {
+            "source" => Field::Text(self.kind.name().as_bytes()),
+            "target" => Field::Text(self.target.as_bytes()),
+            "up" => Field::Number(u64::from(self.error.is_none())),
+            "error" => self.error.as_ref().map_or(Field::Absent, |error| Field::Text(error.as_bytes())),
+            "age" => self.succeeded.map_or(Field::Absent, |then| Field::Number(now.saturating_sub(then))),
+            "duration" => Field::Number(self.duration),
+            "duration_total" => Field::Number(self.duration_total),
+            "collections" => Field::Number(self.collections),
+            "errors" => Field::Number(self.errors),
+            other => unreachable!("the schema's column {other} of sources has no value"),
+        }
+    }
+}
+
+impl SourceKind {
+    /// Its name in labels and messages.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Haproxy => "haproxy",
+            Self::Ebpf => "ebpf",
+        }
+    }
+}
+
+impl Hook {
+    fn field(&self, column: &Column) -> Field<'_> {
+        match column.source {
+            "hook" => Field::Text(self.name.as_bytes()),
+            "reason" => Field::Text(self.reason.as_bytes()),
+            "state" => Field::Text(self.state.as_bytes()),
+            other => unreachable!("the schema's column {other} of hooks has no value"),
+        }
+    }
+}
+
+/// Microseconds since 1970, by the system's clock.
+pub fn unix_micros() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |t| u64::try_from(t.as_micros()).unwrap_or(u64::MAX))
+}
+
+fn table_of<R>(
+    schema: &'static TableSchema,
+    rows: &[R],
+    field: impl for<'a> Fn(&'a R, &'static Column) -> Field<'a>,
+) -> Table {
+    let mut builder = TableBuilder::new(schema);
+    for row in rows {
+        builder.push(|_, column| field(row, column)).expect("our own numbers and short texts fit their columns");
+    }
+    builder.finish().0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_table_of_the_schema_is_there_in_order() {
+        let mut snapshot = Snapshot::empty();
+        snapshot.sources.push(Source::new(SourceKind::Haproxy, "/run/haproxy.sock"));
+        snapshot.hooks.push(Hook { name: "iter_tcp".into(), state: "healthy".into(), reason: String::new() });
+        let tables = snapshot.tables(snapshot.taken + 5);
+        for (table, schema) in tables.iter().zip(schema::TABLES) {
+            assert!(std::ptr::eq(table.schema(), schema));
+        }
+        let [.., sources, hooks, own] = &tables;
+        assert_eq!(sources.number(schema::SOURCE.place("up").unwrap(), 0), Some(0));
+        assert_eq!(sources.number(schema::SOURCE.place("age").unwrap(), 0), None);
+        assert_eq!(hooks.text(schema::HOOK.place("state").unwrap(), 0), Some(&b"healthy"[..]));
+        assert_eq!(own.number(schema::SNAPSHOT.place("age").unwrap(), 0), Some(5));
+    }
+}
