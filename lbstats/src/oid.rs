@@ -44,21 +44,29 @@ impl Oid {
         if text.is_empty() {
             return Ok(());
         }
-        let result = text.split('.').try_for_each(|arc| {
-            if self.0.len() == MAX_ARCS {
-                return Err(ParseOidError::TooLong);
-            }
-            // `parse` alone would take a sign.
-            if !arc.bytes().all(|b| b.is_ascii_digit()) {
-                return Err(ParseOidError::Arc);
-            }
-            self.0.push(arc.parse().map_err(|_| ParseOidError::Arc)?);
-            Ok(())
-        });
+        let result = self.push_arcs(text);
         if result.is_err() {
             self.0.clear();
         }
         result
+    }
+
+    /// Appends the arcs of a text without a leading dot. A byte at a time: agents parse an OID a request.
+    fn push_arcs(&mut self, text: &str) -> Result<(), ParseOidError> {
+        let mut arc: Option<u32> = None;
+        for byte in text.bytes().chain([b'.']) {
+            match byte {
+                b'0'..=b'9' => {
+                    let longer =
+                        arc.unwrap_or(0).checked_mul(10).and_then(|arc| arc.checked_add(u32::from(byte - b'0')));
+                    arc = Some(longer.ok_or(ParseOidError::Arc)?);
+                }
+                b'.' if self.0.len() == MAX_ARCS => return Err(ParseOidError::TooLong),
+                b'.' => self.0.push(arc.take().ok_or(ParseOidError::Arc)?),
+                _ => return Err(ParseOidError::Arc),
+            }
+        }
+        Ok(())
     }
 }
 

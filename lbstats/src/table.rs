@@ -99,6 +99,11 @@ impl Table {
         (cell != ABSENT && self.schema.columns[column].syntax == Syntax::Text).then(|| &self.text[span(cell)])
     }
 
+    /// Whether a cell holds anything.
+    pub fn has(&self, column: usize, row: usize) -> bool {
+        self.cell(column, row) != ABSENT
+    }
+
     /// What lbStats sends for a cell: the schema's conversion of the number or text, or its value for an absent one.
     pub fn value(&self, column: usize, row: usize) -> Value<'_> {
         let declared = &self.schema.columns[column];

@@ -91,7 +91,7 @@ pub static PROCESS: TableSchema = TableSchema {
         extra("ConnectedPeers", Counter64, gauge("haproxy_process_connected_peers"), "Peers connected now"),
         extra("DroppedLogs", Counter64, counter("haproxy_process_dropped_logs_total"), "Log messages dropped"),
         extra("BusyPolling", Counter64, gauge("haproxy_process_busy_polling_enabled"), "1 with busy polling, else 0"),
-        extra("FailedResolutions", Counter64, counter("haproxy_process_failed_resolutions"), "Name resolutions that failed"),
+        extra("FailedResolutions", Counter64, gauge("haproxy_process_failed_resolutions"), "Name resolutions that failed; a counter whose name HAProxy gives no _total, so typed as a gauge"),
         extra("TotalBytesOut", Counter64, counter("haproxy_process_bytes_out_total"), "Bytes sent"),
         extra("TotalSplicdedBytesOut", Counter64, counter("haproxy_process_spliced_bytes_out_total"), "Bytes sent through a kernel pipe"),
         extra("BytesOutRate", Counter64, gauge("haproxy_process_bytes_out_rate"), "Bytes sent in the last second"),
@@ -311,7 +311,7 @@ pub static LISTENER: TableSchema = TableSchema {
         extra("bytes_acked", Counter64, counter("haproxy_kernel_acked_bytes_total"), "Bytes of payload sent to clients and acknowledged by them"),
         extra("backlog", Counter64, gauge("haproxy_kernel_accept_queue_length"), "Connections waiting for HAProxy to accept them"),
         extra("backlog_limit", Counter64, gauge("haproxy_kernel_accept_queue_limit"), "Connections that may wait to be accepted (backlog, bounded by net.core.somaxconn)"),
-        extra("drops", Counter64, counter("haproxy_kernel_listener_drops_total"), "Connection attempts that the listening socket dropped, full accept queue and SYN drops together (sk_drops)"),
+        extra("drops", Counter64, counter("haproxy_kernel_listener_drops_total"), "Connection attempts and packets that the listening socket dropped: full accept queue, SYNs, aborted handshakes (sk_drops)"),
         extra("sockets", Counter64, gauge("haproxy_kernel_listener_sockets"), "Listening sockets on this address, several with SO_REUSEPORT"),
     ],
 };

@@ -1,0 +1,301 @@
+//! The MIB module, made from the schema.
+//!
+//! Names, OIDs and syntaxes are those that agents and managers of HAProxy Enterprise and ALOHA have used since 2016;
+//! the words are ours. `cargo xtask mib` writes what this gives to `mibs/`, where it is committed.
+
+use crate::schema::{self, Column, Syntax, TableSchema};
+
+const TABLES: [&TableSchema; 4] = [&schema::PROCESS, &schema::FRONTEND, &schema::BACKEND, &schema::SERVER];
+
+/// Texts are broken before this column.
+const WIDTH: usize = 78;
+
+/// The text of the module EXCELIANCE-MIB (SMIv2, RFC 2578 to 2580): lbStats, the notifications, and the group of
+/// product names that managers look for.
+pub fn exceliance() -> String {
+    let mut mib = HEAD.to_owned();
+    product_names(&mut mib);
+    for table in TABLES {
+        push_table(&mut mib, table);
+    }
+    mib.push_str(NOTIFICATIONS);
+    conformance(&mut mib);
+    mib.push_str("END\n");
+    mib
+}
+
+const HEAD: &str = r#"-- Generated from the schema of lbstatd by `cargo xtask mib`.
+
+EXCELIANCE-MIB DEFINITIONS ::= BEGIN
+
+IMPORTS
+    MODULE-IDENTITY, OBJECT-TYPE, NOTIFICATION-TYPE,
+    enterprises, Counter32, Counter64
+        FROM SNMPv2-SMI
+    DisplayString
+        FROM SNMPv2-TC
+    MODULE-COMPLIANCE, OBJECT-GROUP, NOTIFICATION-GROUP
+        FROM SNMPv2-CONF;
+
+exceliance MODULE-IDENTITY
+    LAST-UPDATED "202606010000Z"
+    ORGANIZATION "Exceliance, now HAProxy Technologies"
+    CONTACT-INFO
+        "The objects were assigned by HAProxy Technologies, www.haproxy.com.
+        This text belongs to lbstatd, which serves them: write to that project
+        about it."
+    DESCRIPTION
+        "Statistics of the HAProxy load balancer: its processes, frontends,
+        backends and servers. A number that HAProxy does not have is sent as
+        0 (as 1 for lbProcessNbProc and for the identifier of a process), a
+        text that it does not have as an empty string. Where a number exceeds
+        the range of an INTEGER, the largest that fits is sent."
+    REVISION "202606010000Z"
+    DESCRIPTION
+        "Written anew: what each object counts, in which unit, and where
+        HAProxy shows it. Names, identifiers and syntaxes are as before."
+    REVISION "201606010001Z"
+    DESCRIPTION
+        "As published for HAProxy Enterprise and ALOHA."
+    ::= { enterprises 23263 }
+
+eTrapsObjects OBJECT IDENTIFIER ::= { exceliance 2 }
+eTraps        OBJECT IDENTIFIER ::= { exceliance 3 }
+products      OBJECT IDENTIFIER ::= { exceliance 4 }
+
+aloha         OBJECT IDENTIFIER ::= { products 2 }
+alcompat1     OBJECT IDENTIFIER ::= { aloha 1 }
+alProductInfo OBJECT IDENTIFIER ::= { alcompat1 1 }
+algroups      OBJECT IDENTIFIER ::= { aloha 2 }
+
+hapee         OBJECT IDENTIFIER ::= { products 3 }
+lbcompat1     OBJECT IDENTIFIER ::= { hapee 1 }
+lbProductInfo OBJECT IDENTIFIER ::= { lbcompat1 1 }
+lbStats       OBJECT IDENTIFIER ::= { lbcompat1 3 }
+lbGroups      OBJECT IDENTIFIER ::= { hapee 2 }
+lbCompliances OBJECT IDENTIFIER ::= { hapee 3 }
+
+"#;
+
+/// The scalars of the ALOHA product group, by ascending arc from 1.
+const PRODUCT: [(&str, &str); 7] = [
+    ("alProductName", "Name of the product."),
+    ("alProductModel", "Model of the product."),
+    ("alProductVersion", "Version of the product, as its release series."),
+    ("alProductSubVersion", "Version within the release series."),
+    ("alProductBuildVersion", "Number of the build."),
+    ("alProductBuildDate", "Date of the build."),
+    ("alProductURL", "Address of the product's page on the web."),
+];
+
+fn product_names(mib: &mut String) {
+    for (place, (name, meaning)) in PRODUCT.iter().enumerate() {
+        push_object(mib, name, syntax(Syntax::Text), "read-only", meaning, &format!("alProductInfo {}", place + 1));
+    }
+}
+
+fn push_table(mib: &mut String, table: &TableSchema) {
+    let name = table.name;
+    let entry = format!("{name}Entry");
+    let row_type = format!("L{}", &entry[1..]);
+    let index: Vec<&str> = table.columns[..table.index].iter().map(|column| column.name).collect();
+    let arc = table.arc.expect("a table of lbStats has an arc");
+
+    let meaning = format!("One row for each {}.", table.row.trim_start_matches("a "));
+    push_object(mib, name, &format!("SEQUENCE OF {row_type}"), "not-accessible", &meaning, &format!("lbStats {arc}"));
+
+    let meaning = format!("What HAProxy says about {}.", table.row);
+    let place = format!("{name} 1");
+    let index = format!("    INDEX       {{ {} }}\n", index.join(", "));
+    push_indexed(mib, &entry, &row_type, "not-accessible", &meaning, &index, &place);
+
+    let members: Vec<String> = (table.mib_columns().iter())
+        .map(|column| format!("    {:<31} {}", column.name, base_syntax(column.syntax)))
+        .collect();
+    mib.push_str(&format!("{row_type} ::= SEQUENCE {{\n{}\n}}\n\n", members.join(",\n")));
+
+    let source = if std::ptr::eq(table, &schema::PROCESS) { "show info" } else { "show stat" };
+    for column in table.mib_columns() {
+        let arc = column.arc.expect("a column of the MIB has an arc");
+        let place = format!("{entry} {arc}");
+        push_object(mib, column.name, syntax(column.syntax), "read-only", &meaning_of(column, source), &place);
+    }
+}
+
+fn meaning_of(column: &Column, source: &str) -> String {
+    format!("{}. HAProxy: {} in '{source}'.", column.help, column.source)
+}
+
+fn syntax(syntax: Syntax) -> &'static str {
+    match syntax {
+        Syntax::Integer => "INTEGER (0..2147483647)",
+        Syntax::YesNo => "INTEGER { no(0), yes(1) }",
+        Syntax::Counter32 => "Counter32",
+        Syntax::Counter64 => "Counter64",
+        Syntax::Text => "OCTET STRING (SIZE (0..65535))",
+    }
+}
+
+/// As a member of a SEQUENCE, without ranges and names of numbers.
+fn base_syntax(of: Syntax) -> &'static str {
+    match of {
+        Syntax::Integer | Syntax::YesNo => "INTEGER",
+        Syntax::Text => "OCTET STRING",
+        Syntax::Counter32 | Syntax::Counter64 => syntax(of),
+    }
+}
+
+fn push_object(mib: &mut String, name: &str, syntax: &str, access: &str, meaning: &str, place: &str) {
+    push_indexed(mib, name, syntax, access, meaning, "", place);
+}
+
+fn push_indexed(mib: &mut String, name: &str, syntax: &str, access: &str, meaning: &str, index: &str, place: &str) {
+    mib.push_str(&format!("{name} OBJECT-TYPE\n    SYNTAX      {syntax}\n    MAX-ACCESS  {access}\n"));
+    mib.push_str("    STATUS      current\n");
+    push_description(mib, meaning);
+    mib.push_str(&format!("{index}    ::= {{ {place} }}\n\n"));
+}
+
+fn push_description(mib: &mut String, text: &str) {
+    mib.push_str("    DESCRIPTION\n        \"");
+    let mut column = 9;
+    for (place, word) in text.split(' ').enumerate() {
+        if place > 0 {
+            let fits = column + 1 + word.len() < WIDTH; // with room for the closing quote
+            mib.push_str(if fits { " " } else { "\n        " });
+            column = if fits { column + 1 } else { 8 };
+        }
+        mib.push_str(word);
+        column += word.len();
+    }
+    mib.push_str("\"\n");
+}
+
+const NOTIFICATIONS: &str = r#"eNotificationMsg NOTIFICATION-TYPE
+    STATUS      current
+    DESCRIPTION
+        "Something happened that has no notification of its own."
+    ::= { eTraps 1001 }
+
+alTrap NOTIFICATION-TYPE
+    OBJECTS     { alTrapId, alTrapMsg, alTrapName }
+    STATUS      current
+    DESCRIPTION
+        "A server, frontend, backend or the traffic changed its state."
+    ::= { eTraps 1002 }
+
+alTrapId OBJECT-TYPE
+    SYNTAX      INTEGER {
+        vrrpmaster(101), vrrpbackup(102), vrrpfault(103),
+        serverdown(201), frontendfull(202), backenddown(203),
+        serverup(211), frontendopen(212), backendup(213),
+        l4serverdown(301), l4directordown(302),
+        l4serverup(311), l4directorup(312),
+        synfloodoff(401), ackrstfloodoff(402), unknownttloff(403),
+        surgeoff(404),
+        synfloodon(411), ackrstfloodon(412), unknownttlon(413),
+        surgeon(414)
+    }
+    MAX-ACCESS  accessible-for-notify
+    STATUS      current
+    DESCRIPTION
+        "What happened."
+    ::= { eTrapsObjects 1 }
+
+alTrapMsg OBJECT-TYPE
+    SYNTAX      DisplayString (SIZE (0..255))
+    MAX-ACCESS  read-only
+    STATUS      current
+    DESCRIPTION
+        "What happened, in words."
+    ::= { eTrapsObjects 2 }
+
+alTrapName OBJECT-TYPE
+    SYNTAX      DisplayString (SIZE (0..255))
+    MAX-ACCESS  read-only
+    STATUS      current
+    DESCRIPTION
+        "Name of the server, frontend or backend it happened to."
+    ::= { eTrapsObjects 3 }
+
+alTrapNotifGroup NOTIFICATION-GROUP
+    NOTIFICATIONS { eNotificationMsg, alTrap }
+    STATUS      current
+    DESCRIPTION
+        "The notifications."
+    ::= { algroups 1 }
+
+"#;
+
+fn conformance(mib: &mut String) {
+    push_group(mib, "alTrapGroup", &["alTrapId", "alTrapMsg", "alTrapName"], "What notifications carry.", "algroups 2");
+    let names = PRODUCT.map(|(name, _)| name);
+    push_group(mib, "alProductGroup", &names, "What the product is called.", "algroups 3");
+    let groups = TABLES.map(|table| format!("{}Group", table.name.trim_end_matches("Table")));
+    for (table, group) in TABLES.iter().zip(&groups) {
+        let names: Vec<&str> = table.mib_columns().iter().map(|column| column.name).collect();
+        let arc = table.arc.expect("a table of lbStats has an arc");
+        push_group(mib, group, &names, &format!("The columns of {}.", table.name), &format!("lbGroups {arc}"));
+    }
+    mib.push_str(&format!(
+        r#"lbCompliance MODULE-COMPLIANCE
+    STATUS      current
+    DESCRIPTION
+        "What an agent for HAProxy has to serve."
+    MODULE
+        MANDATORY-GROUPS {{
+            {}
+        }}
+        GROUP alTrapGroup
+        DESCRIPTION
+            "For agents that send notifications."
+        GROUP alTrapNotifGroup
+        DESCRIPTION
+            "For agents that send notifications."
+        GROUP alProductGroup
+        DESCRIPTION
+            "For agents that managers shall take for an ALOHA."
+    ::= {{ lbCompliances 1 }}
+
+"#,
+        groups.join(",\n            ")
+    ));
+}
+
+fn push_group(mib: &mut String, name: &str, objects: &[&str], meaning: &str, place: &str) {
+    let objects = objects.join(",\n        ");
+    mib.push_str(&format!("{name} OBJECT-GROUP\n    OBJECTS {{\n        {objects}\n    }}\n    STATUS      current\n"));
+    push_description(mib, meaning);
+    mib.push_str(&format!("    ::= {{ {place} }}\n\n"));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_committed_module_is_what_the_schema_gives() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../mibs/EXCELIANCE-MIB");
+        let committed = std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{path}: {error}"));
+        assert!(committed == exceliance(), "{path} is out of date: run `cargo xtask mib`");
+    }
+
+    #[test]
+    fn every_object_stands_there_once() {
+        let mib = exceliance();
+        let columns = TABLES.iter().flat_map(|table| table.mib_columns()).map(|column| column.name);
+        for name in columns.chain(PRODUCT.map(|(name, _)| name)).chain(TABLES.map(|table| table.name)) {
+            assert_eq!(mib.matches(&format!("\n{name} OBJECT-TYPE\n")).count(), 1, "{name}");
+        }
+    }
+
+    #[test]
+    fn the_text_is_plain_and_its_quotes_are_balanced() {
+        let mib = exceliance();
+        assert!(mib.bytes().all(|octet| matches!(octet, b' '..=b'~' | b'\n')), "SMI modules are ASCII");
+        assert_eq!(mib.matches('"').count() % 2, 0);
+        for line in mib.lines() {
+            assert!(line.len() <= WIDTH && line.trim_end() == line, "{line}");
+        }
+    }
+}
