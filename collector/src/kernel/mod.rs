@@ -1,0 +1,273 @@
+//! The kernel's own counters of TCP listeners: loads the eBPF programs and reads what they have counted.
+//!
+//! | hook | gives | without it |
+//! |---|---|---|
+//! | `inet_sock_set_state` | connections accepted and closed, bytes of connections that end | nothing works |
+//! | `tcp_destroy_sock` | what the first one missed, because the kernel skips a program that would interrupt itself | under load a few connections may seem open for ever |
+//! | `iter_tcp` | accept queues, drops, bytes of live connections | nothing works |
+//! | `iter_task_file` | which process a listener belongs to | [`Listener::owned`] stays false |
+//!
+//! Counting begins when a listener is first seen: at [`Kernel::load`] for those that exist, at `listen(2)` for later
+//! ones. Connections older than that count as open, and for the bytes they move from then on, but not as accepted.
+//! Only the network namespace of this process is watched.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    io::{ErrorKind, Read},
+    net::SocketAddr,
+};
+
+use aya::{
+    Ebpf,
+    maps::{Array, HashMap, MapData},
+    programs::Iter,
+};
+use lbstatd_ebpf_abi::{Address, Control, Listener as Row};
+use tracing::{debug, warn};
+
+mod btf;
+mod error;
+mod load;
+mod log;
+mod offsets;
+mod runs;
+mod totals;
+
+pub use btf::BtfError;
+pub use error::KernelError;
+pub use log::KernelLog;
+pub use runs::ProgramRuns;
+
+use totals::Totals;
+
+/// One attachment to the kernel and how it fares.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hook {
+    /// `inet_sock_set_state`, `tcp_destroy_sock`, `iter_tcp` or `iter_task_file`.
+    pub name: &'static str,
+    /// Whether it works.
+    pub state: HookState,
+}
+
+/// How a hook fares.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HookState {
+    /// Loaded and attached.
+    Healthy,
+    /// This kernel cannot have it, and why.
+    Unsupported(String),
+    /// The kernel could have it, and why it does not work.
+    Failed(String),
+}
+
+/// What the kernel counts for one local address, all sockets that listen there taken together (`SO_REUSEPORT`), and
+/// those that did so before (a reload). Counters only grow while this process runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listener {
+    /// The address that is listened on; an IPv4-mapped one as IPv4.
+    pub address: SocketAddr,
+    /// Whether it belongs to one of the processes asked for.
+    pub owned: bool,
+    /// Connections whose handshake was completed, whether or not the process has taken them from the accept queue.
+    pub accepted: u64,
+    /// Connections open now, those in the accept queue included.
+    pub open: u64,
+    /// Bytes of payload received in order.
+    pub bytes_received: u64,
+    /// Bytes of payload sent and acknowledged by the peer.
+    pub bytes_acked: u64,
+    /// Connections in the accept queue now (`sk_ack_backlog`).
+    pub backlog: u64,
+    /// The accept queue's limit (`sk_max_ack_backlog`), of all sockets together.
+    pub backlog_limit: u64,
+    /// Connection attempts and packets that the listener dropped (`sk_drops`): overflows of the accept queue count here.
+    pub drops: u64,
+    /// How many sockets listen on the address now; 0 for one of an asked process that is closed or paused.
+    pub sockets: u32,
+}
+
+/// The loaded programs. Dropping it detaches them.
+pub struct Kernel {
+    ebpf: Ebpf,
+    hooks: Vec<Hook>,
+    log: Option<KernelLog>,
+    control: Array<MapData, Control>,
+    rows: HashMap<MapData, u64, Row>,
+    adopters: HashMap<MapData, Address, u64>,
+    owners: HashMap<MapData, u32, u8>,
+    totals: Totals,
+    /// The processes in the `owners` map.
+    asked: Vec<u32>,
+    /// Listeners whose owner was looked for among `asked`.
+    searched: HashSet<u64>,
+    pass: u64,
+    refused: u64,
+}
+
+static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../ebpf/prebuilt/lbstatd.bpf.o");
+
+/// After this many samples the owner of an unowned listener is looked for again: a socket can change hands.
+const SEARCH_AGAIN: u64 = 64;
+
+impl Kernel {
+    /// Loads the programs that were built into this binary, attaches them, and starts to count.
+    ///
+    /// # Errors
+    /// Whatever keeps `inet_sock_set_state` or `iter_tcp` from working; the other hooks show in [`Kernel::hooks`].
+    pub fn load() -> Result<Self, KernelError> {
+        Self::load_object(OBJECT)
+    }
+
+    /// As [`Kernel::load`], with the programs of an object file's bytes.
+    ///
+    /// # Errors
+    /// As [`Kernel::load`], and [`KernelError::Object`].
+    pub fn load_object(bytes: &[u8]) -> Result<Self, KernelError> {
+        let (mut ebpf, hooks) = load::load(bytes)?;
+        let log = KernelLog::take(&mut ebpf);
+        let mut kernel = Self {
+            control: Array::try_from(load::map(&mut ebpf, "CONTROL")?).map_err(load::object)?,
+            rows: HashMap::try_from(load::map(&mut ebpf, "LISTENERS")?).map_err(load::object)?,
+            adopters: HashMap::try_from(load::map(&mut ebpf, "ADOPTERS")?).map_err(load::object)?,
+            owners: HashMap::try_from(load::map(&mut ebpf, "OWNERS")?).map_err(load::object)?,
+            ebpf,
+            hooks,
+            log,
+            totals: Totals::default(),
+            asked: Vec::new(),
+            searched: HashSet::new(),
+            pass: 0,
+            refused: 0,
+        };
+        // Existing listeners are found now, so that counting begins here and not at the first sample; the second pass
+        // adopts connections that were made during the first.
+        kernel.run_sample()?;
+        kernel.run_sample()?;
+        Ok(kernel)
+    }
+
+    /// The hooks, healthy or not.
+    #[must_use]
+    pub fn hooks(&self) -> &[Hook] {
+        &self.hooks
+    }
+
+    /// Settles the counters of every listener of the host and reads them, one entry per address, in order of address.
+    /// `pids` are the processes whose listeners shall be marked as owned.
+    ///
+    /// Takes some milliseconds, and about a microsecond per open connection.
+    ///
+    /// # Errors
+    /// [`KernelError::Sample`].
+    pub fn sample(&mut self, pids: &[u32]) -> Result<Vec<Listener>, KernelError> {
+        self.run_sample()?;
+        let mut rows = self.read_rows()?;
+        if self.must_search(&rows, pids) {
+            self.search_owners(pids)?;
+            rows = self.read_rows()?;
+            self.searched = rows.keys().copied().collect();
+        }
+        let sum = self.totals.sum(self.pass, &rows, pids);
+        for cookie in sum.retired {
+            // Nobody else removes rows, and a failure leaves the row for the next time.
+            if let Err(reason) = self.rows.remove(&cookie) {
+                debug!(target: "lbstatd::kernel", cookie, %reason, "a retired listener's row stays");
+            }
+        }
+        Ok(sum.listeners)
+    }
+
+    /// How often each program has run, and how often the kernel skipped it.
+    #[must_use]
+    pub fn runs(&self) -> Vec<ProgramRuns> {
+        runs::read(&self.ebpf)
+    }
+
+    /// The programs' log, for a task that forwards it; `None` if it was taken before or nobody listens to the target
+    /// `lbstatd::kernel` at debug level.
+    pub fn take_log(&mut self) -> Option<KernelLog> {
+        self.log.take()
+    }
+
+    /// Lets the kernel walk all its TCP sockets once.
+    fn run_sample(&mut self) -> Result<(), KernelError> {
+        self.pass += 1;
+        let mut control = self.control.get(&0, 0).map_err(failed("the control map"))?;
+        control.pass = self.pass;
+        self.control.set(0, control, 0).map_err(failed("the control map"))?;
+        run_iterator(&mut self.ebpf, "iter_tcp")?;
+
+        let mut control = self.control.get(&0, 0).map_err(failed("the control map"))?;
+        if control.refused > self.refused {
+            warn!(target: "lbstatd::kernel", refused = control.refused - self.refused, "more than {} listeners: some are not counted", lbstatd_ebpf_abi::MAX_LISTENERS);
+            self.refused = control.refused;
+        }
+        if control.adopt > 0 {
+            control.adopt -= 1;
+            self.control.set(0, control, 0).map_err(failed("the control map"))?;
+            if control.adopt == 0 {
+                self.forget_adopters();
+            }
+        }
+        Ok(())
+    }
+
+    fn forget_adopters(&mut self) {
+        let addresses: Vec<Address> = self.adopters.keys().filter_map(Result::ok).collect();
+        for address in addresses {
+            // What stays is overwritten when the address is used again, and ignored until then.
+            let _ = self.adopters.remove(&address);
+        }
+    }
+
+    fn read_rows(&self) -> Result<BTreeMap<u64, Row>, KernelError> {
+        // A row made by a new listener during the walk can make the kernel begin again; the map drops doubles.
+        self.rows.iter().collect::<Result<_, _>>().map_err(failed("the listeners' map"))
+    }
+
+    fn must_search(&mut self, rows: &BTreeMap<u64, Row>, pids: &[u32]) -> bool {
+        let can = self.hooks.iter().any(|hook| hook.name == "iter_task_file" && hook.state == HookState::Healthy);
+        if pids != self.asked || self.pass.is_multiple_of(SEARCH_AGAIN) {
+            self.searched.clear();
+        }
+        can && !pids.is_empty()
+            && rows
+                .iter()
+                .any(|(cookie, row)| row.gone == 0 && !pids.contains(&row.owner) && !self.searched.contains(cookie))
+    }
+
+    /// Lets the kernel walk the open files of these processes once and note the listeners among them.
+    fn search_owners(&mut self, pids: &[u32]) -> Result<(), KernelError> {
+        for pid in self.asked.drain(..) {
+            // One that stays only marks listeners of a process that nobody asks for.
+            let _ = self.owners.remove(&pid);
+        }
+        for &pid in pids {
+            self.owners.insert(pid, 1, 0).map_err(failed("the owners' map"))?;
+        }
+        self.asked = pids.to_vec();
+        run_iterator(&mut self.ebpf, "iter_task_file")
+    }
+}
+
+/// Runs an iterator program over everything the kernel shows it.
+fn run_iterator(ebpf: &mut Ebpf, name: &'static str) -> Result<(), KernelError> {
+    let program = ebpf.program_mut(name).ok_or_else(|| load::object(format!("it has no program {name}")))?;
+    let iterator: &mut Iter = program.try_into().map_err(load::object)?;
+    let link = iterator.attach().map_err(failed(name))?;
+    let mut file = iterator.take_link(link).map_err(failed(name))?.into_file().map_err(failed(name))?;
+    let mut buffer = [0; 64];
+    loop {
+        match file.read(&mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(_) => {}
+            // The kernel pauses after a million objects, and for signals.
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
+            Err(error) => return Err(failed(name)(error)),
+        }
+    }
+}
+
+fn failed<E: std::fmt::Display>(what: &'static str) -> impl FnOnce(E) -> KernelError {
+    move |reason| KernelError::Sample { what, reason: reason.to_string() }
+}

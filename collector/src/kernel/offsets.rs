@@ -1,0 +1,53 @@
+//! The fields that the kernel programs read, and where the running kernel keeps them.
+
+use std::{fs, os::unix::fs::MetadataExt};
+
+use lbstatd_ebpf_abi::{ABSENT, Offsets};
+
+use super::{
+    KernelError,
+    btf::{Btf, BtfError},
+};
+
+const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
+const NAMESPACE: &str = "/proc/self/ns/net";
+
+/// Finds every field in the running kernel's type information.
+///
+/// # Errors
+/// [`KernelError::NoBtf`] if the kernel publishes none, [`KernelError::Fields`] if it lacks a field that is needed.
+pub(super) fn running_kernel() -> Result<Offsets, KernelError> {
+    let bytes = fs::read(VMLINUX).map_err(|reason| KernelError::NoBtf { path: VMLINUX, reason })?;
+    let namespace = fs::metadata(NAMESPACE).map_err(|reason| KernelError::Namespace { path: NAMESPACE, reason })?.ino();
+    let mut offsets = Btf::parse(&bytes).and_then(|btf| find(&btf)).map_err(KernelError::Fields)?;
+    // The kernel numbers namespaces with 32 bits.
+    offsets.namespace = u32::try_from(namespace).unwrap_or_default();
+    Ok(offsets)
+}
+
+fn find(btf: &Btf<'_>) -> Result<Offsets, BtfError> {
+    let field = |structure, path, size| btf.member(structure, path, size).map(|member| member.offset);
+    let optional = |structure, path, size| field(structure, path, size).unwrap_or(ABSENT);
+    Ok(Offsets {
+        family: field("sock_common", "skc_family", 2)?,
+        state: field("sock_common", "skc_state", 1)?,
+        port: field("sock_common", "skc_num", 2)?,
+        ip4: field("sock_common", "skc_rcv_saddr", 4)?,
+        ip6: optional("sock_common", "skc_v6_rcv_saddr", 16),
+        flags: field("sock_common", "skc_flags", 8)?,
+        net: optional("sock_common", "skc_net.net", 8),
+        net_inum: optional("net", "ns.inum", 4),
+        drops: field("sock", "sk_drops", 4)?,
+        backlog: field("sock", "sk_ack_backlog", 4)?,
+        backlog_limit: field("sock", "sk_max_ack_backlog", 4)?,
+        bytes_received: field("tcp_sock", "bytes_received", 8)?,
+        bytes_acked: field("tcp_sock", "bytes_acked", 8)?,
+        snd_una: field("tcp_sock", "snd_una", 4)?,
+        write_seq: field("tcp_sock", "write_seq", 4)?,
+        delivered: field("tcp_sock", "delivered", 4)?,
+        socket_sk: optional("socket", "sk", 8),
+        tgid: optional("task_struct", "tgid", 4),
+        sock_done: btf.enumerator("sock_flags", "SOCK_DONE")?,
+        namespace: 0,
+    })
+}

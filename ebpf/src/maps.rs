@@ -1,0 +1,165 @@
+//! The maps that the programs share, and the field offsets that user space fills in before it loads them.
+
+use core::ptr;
+
+use aya_ebpf::{
+    Global,
+    bindings::{BPF_F_CLONE, BPF_F_NO_PREALLOC, BPF_SK_STORAGE_GET_F_CREATE, bpf_map_type::BPF_MAP_TYPE_SK_STORAGE},
+    btf_maps::{Array, HashMap},
+    cty::c_void,
+    helpers::{bpf_get_socket_cookie, bpf_sk_storage_get},
+    macros::btf_map,
+};
+use lbstatd_ebpf_abi::{Address, Control, Listener, MAX_LISTENERS, Offsets, Socket};
+
+/// Storage in every TCP socket that matters. `BPF_F_CLONE`: what a listener carries, the kernel copies into each
+/// connection it accepts.
+#[btf_map]
+static SOCKETS: SocketStorage = SocketStorage::new();
+
+/// Counters by listener cookie.
+#[btf_map]
+static LISTENERS: HashMap<u64, Listener, MAX_LISTENERS> = HashMap::new();
+
+/// Listeners that the sample met unknown, by address, for the adoption of their older connections.
+#[btf_map]
+static ADOPTERS: HashMap<Address, u64, MAX_LISTENERS> = HashMap::new();
+
+/// One entry: the number of the sample, and what user space should know of it.
+#[btf_map]
+static CONTROL: Array<Control, 1> = Array::new();
+
+/// Processes (thread groups) whose listeners user space asks for.
+#[btf_map]
+static OWNERS: HashMap<u32, u8, 1024> = HashMap::new();
+
+#[unsafe(no_mangle)]
+static OFFSETS: Global<Offsets> = Global::new(ZERO_OFFSETS);
+
+/// Reads one offset. Each is loaded by itself and in its own width, so that the verifier, which knows the frozen
+/// contents, sees a constant.
+macro_rules! offset {
+    ($field:ident) => {
+        // SAFETY: `Global` is transparent over the offsets; the field lies within them and is always initialized.
+        unsafe { core::ptr::read_volatile(&raw const (*$crate::maps::offsets()).$field) }
+    };
+}
+pub(crate) use offset;
+
+#[inline(always)]
+pub(crate) fn offsets() -> *const Offsets {
+    (&raw const OFFSETS).cast()
+}
+
+/// The storage of a socket, if it has any.
+#[inline(always)]
+pub(crate) fn socket(sk: *const c_void) -> Option<&'static mut Socket> {
+    // SAFETY: `sk` is a socket pointer that the verifier has typed. The storage lives as long as the program's view of
+    // the socket, and every program that changes a connection's storage runs under that socket's lock.
+    unsafe { storage(sk, ptr::null_mut(), 0).as_mut() }
+}
+
+/// The storage of a socket, made from `initial` if there is none. `None` when the kernel has no memory for it.
+#[inline(always)]
+pub(crate) fn socket_or_insert(sk: *const c_void, initial: &mut Socket) -> Option<&'static mut Socket> {
+    // SAFETY: as in `socket`; the kernel copies `initial`.
+    unsafe { storage(sk, ptr::from_mut(initial), u64::from(BPF_SK_STORAGE_GET_F_CREATE)).as_mut() }
+}
+
+#[inline(always)]
+unsafe fn storage(sk: *const c_void, initial: *mut Socket, flags: u64) -> *mut Socket {
+    // SAFETY: the map pointer is replaced by the loader, the rest is the caller's promise.
+    unsafe { bpf_sk_storage_get((&raw const SOCKETS).cast_mut().cast(), sk.cast_mut(), initial.cast(), flags).cast() }
+}
+
+/// The kernel's own number for a socket, never used twice.
+#[inline(always)]
+pub(crate) fn cookie(sk: *const c_void) -> u64 {
+    // SAFETY: the helper takes any socket pointer that the verifier has typed.
+    unsafe { bpf_get_socket_cookie(sk.cast_mut()) }
+}
+
+/// The row of a listener. A raw pointer: programs on other CPUs write the same row.
+#[inline(always)]
+pub(crate) fn listener(cookie: u64) -> Option<*mut Listener> {
+    LISTENERS.get_ptr_mut(cookie)
+}
+
+/// The row of a listener, made if there is none. `None` when the table is full.
+#[inline(always)]
+pub(crate) fn listener_or_insert(cookie: u64, address: &Address) -> Option<*mut Listener> {
+    if let Some(row) = LISTENERS.get_ptr_mut(cookie) {
+        return Some(row);
+    }
+    let row = Listener { address: *address, ..EMPTY_LISTENER };
+    // A failure shows in the look-up that follows; another program may have been faster.
+    let _ = LISTENERS.insert(cookie, row, 0);
+    LISTENERS.get_ptr_mut(cookie)
+}
+
+#[inline(always)]
+pub(crate) fn adopter(address: &Address) -> Option<u64> {
+    // SAFETY: user space removes entries only while no sample runs, and only samples call this.
+    unsafe { ADOPTERS.get(address).copied() }
+}
+
+#[inline(always)]
+pub(crate) fn add_adopter(address: &Address, cookie: u64) {
+    // A full table means connections that stay unadopted; the table of listeners, of the same size, reports it.
+    let _ = ADOPTERS.insert(address, cookie, 0);
+}
+
+#[inline(always)]
+pub(crate) fn control() -> Option<*mut Control> {
+    CONTROL.get_ptr_mut(0)
+}
+
+#[inline(always)]
+pub(crate) fn is_owner(tgid: u32) -> bool {
+    OWNERS.get_ptr(tgid).is_some()
+}
+
+const EMPTY_LISTENER: Listener = Listener {
+    accepted: 0,
+    opened: 0,
+    closed: 0,
+    received: 0,
+    acked: 0,
+    drops: 0,
+    pass: 0,
+    address: Address { ip: [0; 4], port: 0, reserved: 0 },
+    backlog: 0,
+    backlog_limit: 0,
+    owner: 0,
+    gone: 0,
+    reserved: 0,
+};
+
+// SAFETY: integers only, for which all bits zero is a value.
+const ZERO_OFFSETS: Offsets = unsafe { core::mem::zeroed() };
+
+/// A BTF map definition like aya-ebpf's `SkStorage`, which offers no `BPF_F_CLONE`. The kernel programs see only its
+/// address; the numbers are in the types of the pointers, where the loader reads them.
+#[repr(C)]
+struct SocketStorage {
+    r#type: *const [i32; BPF_MAP_TYPE_SK_STORAGE as usize],
+    key: *const i32,
+    value: *const Socket,
+    max_entries: *const [i32; 0],
+    map_flags: *const [i32; (BPF_F_NO_PREALLOC | BPF_F_CLONE) as usize],
+}
+
+// SAFETY: its pointers are never followed.
+unsafe impl Sync for SocketStorage {}
+
+impl SocketStorage {
+    const fn new() -> Self {
+        Self {
+            r#type: ptr::null(),
+            key: ptr::null(),
+            value: ptr::null(),
+            max_entries: ptr::null(),
+            map_flags: ptr::null(),
+        }
+    }
+}

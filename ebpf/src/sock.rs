@@ -1,0 +1,135 @@
+//! Reads the fields of kernel sockets, at the offsets that user space found in the kernel's BTF.
+//!
+//! Every pointer here is one the verifier has typed, and it checks each access against that type; nothing is guessed.
+
+use core::ptr;
+
+use aya_ebpf::{cty::c_void, helpers::bpf_skc_to_tcp_sock};
+use lbstatd_ebpf_abi::{ABSENT, Address};
+
+use crate::maps::offset;
+
+// The numbers of enum tcp_state, include/net/tcp_states.h, which user space can also see (`ss`, /proc/net/tcp).
+pub(crate) const ESTABLISHED: u32 = 1;
+pub(crate) const SYN_SENT: u32 = 2;
+pub(crate) const SYN_RECV: u32 = 3;
+pub(crate) const FIN_WAIT1: u32 = 4;
+pub(crate) const FIN_WAIT2: u32 = 5;
+pub(crate) const CLOSE: u32 = 7;
+pub(crate) const CLOSE_WAIT: u32 = 8;
+pub(crate) const LAST_ACK: u32 = 9;
+pub(crate) const LISTEN: u32 = 10;
+pub(crate) const CLOSING: u32 = 11;
+
+/// Whether the handshake of a socket in this state is complete and the connection not over.
+#[inline(always)]
+pub(crate) fn is_connected(state: u32) -> bool {
+    matches!(state, ESTABLISHED | FIN_WAIT1 | FIN_WAIT2 | CLOSE_WAIT | LAST_ACK | CLOSING)
+}
+
+/// Whether a socket in this state has sent its FIN.
+#[inline(always)]
+pub(crate) fn has_sent_fin(state: u32) -> bool {
+    matches!(state, FIN_WAIT1 | FIN_WAIT2 | LAST_ACK | CLOSING)
+}
+
+/// A full TCP socket: no request or time-wait socket, no other protocol.
+#[derive(Clone, Copy)]
+pub(crate) struct Tcp(*const c_void);
+
+impl Tcp {
+    #[inline(always)]
+    pub(crate) fn new(sk: *const c_void) -> Option<Self> {
+        // SAFETY: the helper takes any socket pointer that the verifier has typed, NULL included.
+        let tcp: *const c_void = unsafe { bpf_skc_to_tcp_sock(sk.cast_mut()) }.cast_const().cast();
+        (!tcp.is_null()).then_some(Self(tcp))
+    }
+
+    /// The same socket, for helpers and storage.
+    #[inline(always)]
+    pub(crate) fn sk(self) -> *const c_void {
+        self.0
+    }
+
+    #[inline(always)]
+    pub(crate) fn state(self) -> u32 {
+        u32::from(read::<u8>(self.0, offset!(state)))
+    }
+
+    /// The local address.
+    #[inline(always)]
+    pub(crate) fn address(self) -> Address {
+        const AF_INET6: u16 = 10;
+        let ip6 = offset!(ip6);
+        let ip = if ip6 != ABSENT && read::<u16>(self.0, offset!(family)) == AF_INET6 {
+            [
+                read(self.0, ip6),
+                read(self.0, ip6.wrapping_add(4)),
+                read(self.0, ip6.wrapping_add(8)),
+                read(self.0, ip6.wrapping_add(12)),
+            ]
+        } else {
+            [0, 0, MAPPED, read(self.0, offset!(ip4))]
+        };
+        Address { ip, port: read(self.0, offset!(port)), reserved: 0 }
+    }
+
+    /// Whether the socket belongs to the network namespace that user space watches, as far as this kernel tells them
+    /// apart.
+    #[inline(always)]
+    pub(crate) fn is_ours(self) -> bool {
+        if offset!(net) == ABSENT || offset!(net_inum) == ABSENT {
+            return true;
+        }
+        let net: *const c_void = read(self.0, offset!(net));
+        read::<u32>(net, offset!(net_inum)) == offset!(namespace)
+    }
+
+    #[inline(always)]
+    pub(crate) fn drops(self) -> u32 {
+        read(self.0, offset!(drops))
+    }
+
+    #[inline(always)]
+    pub(crate) fn backlog(self) -> u32 {
+        read(self.0, offset!(backlog))
+    }
+
+    #[inline(always)]
+    pub(crate) fn backlog_limit(self) -> u32 {
+        read(self.0, offset!(backlog_limit))
+    }
+
+    /// Whether the handshake was ever completed: the kernel counts the SYN-ACK as delivered just then.
+    #[inline(always)]
+    pub(crate) fn was_connected(self) -> bool {
+        read::<u32>(self.0, offset!(delivered)) != 0
+    }
+
+    /// Payload received. The kernel's `bytes_received` counts the peer's FIN, which takes one sequence number;
+    /// `tcp_fin` sets `SOCK_DONE` together with that.
+    #[inline(always)]
+    pub(crate) fn received(self) -> u64 {
+        let done = (read::<u64>(self.0, offset!(flags)) >> (offset!(sock_done) & 63)) & 1;
+        read::<u64>(self.0, offset!(bytes_received)).saturating_sub(done)
+    }
+
+    /// Payload the peer has acknowledged. The kernel's `bytes_acked` counts our FIN once it is acknowledged, and the
+    /// FIN is the last thing that is ever sent.
+    #[inline(always)]
+    pub(crate) fn acked(self, fin_sent: bool) -> u64 {
+        let all_acked = read::<u32>(self.0, offset!(snd_una)) == read::<u32>(self.0, offset!(write_seq));
+        read::<u64>(self.0, offset!(bytes_acked)).saturating_sub(u64::from(fin_sent && all_acked))
+    }
+}
+
+/// The third word of an IPv4-mapped IPv6 address.
+pub(crate) const MAPPED: u32 = 0xffff_u32.to_be();
+
+/// Reads a field of a kernel structure.
+#[inline(always)]
+pub(crate) fn read<T: Copy>(structure: *const c_void, offset: u32) -> T {
+    // SAFETY: the verifier refuses the program unless the structure has a readable field there, and the kernel turns a
+    // read through a stale pointer into zero.
+    unsafe { ptr::read_volatile(structure.byte_add(offset as usize).cast()) }
+}
