@@ -1,0 +1,276 @@
+//! The MIB view: the cells of one snapshot under their OIDs, in order.
+//!
+//! Nothing is made ready ahead: an OID is found by binary search in the snapshot's own tables, an answer allocates
+//! nothing. A view is a list of branches, each a table under the OID of its entry; another subtree is another branch.
+
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use lbstats::schema::{self, LBSTATS_ROOTS, TableSchema};
+use lbstats::{Oid, Snapshot, Table, Value, unix_micros};
+
+/// One snapshot as SNMP sees it. Cheap to clone and to make: it holds no more than the snapshot.
+#[derive(Clone, Debug)]
+pub struct View {
+    snapshot: Arc<Snapshot>,
+    branches: &'static [Branch],
+}
+
+/// A cell of a view. Of another view, it is a place that may hold something else or be none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cell {
+    branch: usize,
+    column: usize,
+    row: usize,
+}
+
+/// A table in the tree: its cells are entry.column.index.
+#[derive(Debug)]
+struct Branch {
+    entry: Oid,
+    table: TableOf,
+}
+
+type TableOf = fn(&Snapshot) -> &Table;
+
+/// The four tables of lbStats under each of its roots, ascending.
+static LBSTATS: LazyLock<Vec<Branch>> = LazyLock::new(|| {
+    let tables: [(&TableSchema, TableOf); 4] = [
+        (&schema::PROCESS, |snapshot| &snapshot.processes),
+        (&schema::FRONTEND, |snapshot| &snapshot.frontends),
+        (&schema::BACKEND, |snapshot| &snapshot.backends),
+        (&schema::SERVER, |snapshot| &snapshot.servers),
+    ];
+    let mut branches: Vec<Branch> = LBSTATS_ROOTS
+        .iter()
+        .flat_map(|root| {
+            tables.iter().map(|(schema, table)| {
+                let mut entry = Oid::from(*root);
+                entry.extend(&[schema.arc.expect("a table of lbStats has an arc"), 1]);
+                Branch { entry, table: *table }
+            })
+        })
+        .collect();
+    branches.sort_by(|a, b| a.entry.cmp(&b.entry));
+    let apart = branches.windows(2).all(|pair| !pair[1].entry.starts_with(&pair[0].entry));
+    assert!(apart, "no branch grows on another");
+    branches
+});
+
+impl View {
+    /// lbStats of this snapshot, under all its roots.
+    pub fn new(snapshot: Arc<Snapshot>) -> Self {
+        Self { snapshot, branches: &LBSTATS }
+    }
+
+    /// The same, without a cell if HAProxy's tables were read longer ago than `max_age`, or never.
+    pub fn unless_older(snapshot: Arc<Snapshot>, max_age: Duration) -> Self {
+        let oldest = u64::try_from(max_age.as_micros()).unwrap_or(u64::MAX);
+        match snapshot.haproxy_read {
+            Some(read) if unix_micros().saturating_sub(read) <= oldest => Self::new(snapshot),
+            _ => Self { snapshot, branches: &[] },
+        }
+    }
+
+    /// The snapshot it shows.
+    pub fn snapshot(&self) -> &Arc<Snapshot> {
+        &self.snapshot
+    }
+
+    /// Whether the other shows the same cells of the same snapshot.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.snapshot, &other.snapshot) && std::ptr::eq(self.branches, other.branches)
+    }
+
+    /// The value under exactly this OID.
+    pub fn get(&self, oid: &[u32]) -> Option<Value<'_>> {
+        self.cell_at(oid).map(|cell| self.value(cell))
+    }
+
+    /// The value under the first OID above `oid`, and that OID in `into`; at the end none, and `into` is as it was.
+    pub fn next(&self, oid: &[u32], into: &mut Oid) -> Option<Value<'_>> {
+        let cell = self.cell_after(oid)?;
+        self.oid(cell, into);
+        Some(self.value(cell))
+    }
+
+    /// The cell under exactly this OID.
+    pub fn cell_at(&self, oid: &[u32]) -> Option<Cell> {
+        let (branch, below) = self.branch_of(oid)?;
+        let (&arc, index) = below.split_first()?;
+        let table = self.table(branch);
+        let columns = table.schema().mib_columns();
+        let column = columns.binary_search_by_key(&Some(arc), |column| column.arc).ok()?;
+        let row = table.row_at(index)?;
+        Some(Cell { branch, column, row })
+    }
+
+    /// The first cell whose OID is above `oid`.
+    pub fn cell_after(&self, oid: &[u32]) -> Option<Cell> {
+        let Some((branch, below)) = self.branch_of(oid) else {
+            return self.first_from(self.branches.partition_point(|branch| *branch.entry <= *oid));
+        };
+        let Some((&arc, index)) = below.split_first() else { return self.first_from(branch) };
+        let table = self.table(branch);
+        let columns = table.schema().mib_columns();
+        let column = columns.partition_point(|column| column.arc < Some(arc));
+        if columns.get(column).is_some_and(|declared| declared.arc == Some(arc)) {
+            let row = table.row_after(index);
+            return self.cell_from(Cell { branch, column, row });
+        }
+        self.cell_from(Cell { branch, column, row: 0 })
+    }
+
+    /// The cell after a cell of this view.
+    pub fn following(&self, cell: Cell) -> Option<Cell> {
+        self.cell_from(Cell { row: cell.row + 1, ..cell })
+    }
+
+    /// Makes `into` the OID of a cell of this view.
+    ///
+    /// # Panics
+    /// May panic for a cell of another view, as [`View::value`].
+    pub fn oid(&self, cell: Cell, into: &mut Oid) {
+        let table = self.table(cell.branch);
+        into.assign(&self.branches[cell.branch].entry);
+        into.extend(table.schema().columns[cell.column].arc.as_slice());
+        table.index(cell.row).for_each(|arc| into.extend(&[arc]));
+    }
+
+    /// The value of a cell of this view.
+    pub fn value(&self, cell: Cell) -> Value<'_> {
+        self.table(cell.branch).value(cell.column, cell.row)
+    }
+
+    /// The branch that `oid` is in, and what remains of it below the branch's entry.
+    fn branch_of<'a>(&self, oid: &'a [u32]) -> Option<(usize, &'a [u32])> {
+        let branch = self.branches.partition_point(|branch| *branch.entry <= *oid).checked_sub(1)?;
+        oid.strip_prefix(&*self.branches[branch].entry).map(|below| (branch, below))
+    }
+
+    /// The first cell of the first branch from this one that has any.
+    fn first_from(&self, branch: usize) -> Option<Cell> {
+        let branch = (branch..self.branches.len()).find(|branch| !self.table(*branch).is_empty())?;
+        Some(Cell { branch, column: 0, row: 0 })
+    }
+
+    /// This cell, or where its column, or its table, has no such row or column, the first cell after it.
+    fn cell_from(&self, mut cell: Cell) -> Option<Cell> {
+        let table = self.table(cell.branch);
+        if cell.row >= table.len() {
+            cell = Cell { column: cell.column + 1, row: 0, ..cell };
+        }
+        let there = !table.is_empty() && cell.column < table.schema().mib_columns().len();
+        if there { Some(cell) } else { self.first_from(cell.branch + 1) }
+    }
+
+    fn table(&self, branch: usize) -> &Table {
+        (self.branches[branch].table)(&self.snapshot)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::ops::Bound;
+
+    use super::*;
+    use crate::sample::{self, Ids};
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    /// Every cell under its OID, straight from the tables.
+    fn model(snapshot: &Snapshot) -> BTreeMap<Vec<u32>, Value<'_>> {
+        let mut cells = BTreeMap::new();
+        for root in LBSTATS_ROOTS {
+            for table in snapshot.lbstats() {
+                for (place, column) in table.schema().mib_columns().iter().enumerate() {
+                    for row in 0..table.len() {
+                        let mut oid = root.to_vec();
+                        oid.extend([table.schema().arc.unwrap(), 1, column.arc.unwrap()]);
+                        oid.extend(table.index(row));
+                        cells.insert(oid, table.value(place, row));
+                    }
+                }
+            }
+        }
+        cells
+    }
+
+    /// Ids that meet the ends of their range, and each other, often.
+    fn ids() -> impl Strategy<Value = Ids> {
+        let id = || prop_oneof![1_u32..6, Just(0), Just(2_147_483_647), any::<u32>().prop_map(|id| id >> 1)];
+        let pid = || 1_u32..4;
+        (vec(pid(), 0..4), vec((pid(), id()), 0..6), vec((pid(), id()), 0..6), vec((pid(), id(), id()), 0..12))
+            .prop_map(|(processes, frontends, backends, servers)| Ids {
+                processes,
+                frontends,
+                backends,
+                servers,
+                base: 0,
+            })
+    }
+
+    /// An OID near a cell, or anywhere.
+    fn near(cells: &[Vec<u32>], pick: prop::sample::Index, cut: usize, arc: u32, more: &[u32]) -> Vec<u32> {
+        let mut oid = if cells.is_empty() { LBSTATS_ROOTS[0].to_vec() } else { cells[pick.index(cells.len())].clone() };
+        oid.truncate(oid.len().saturating_sub(cut));
+        if let (Some(last), true) = (oid.last_mut(), arc < 8) {
+            *last = last.wrapping_add(arc).wrapping_sub(4);
+        }
+        oid.extend(more);
+        oid
+    }
+
+    proptest! {
+        #[test]
+        fn next_and_get_are_those_of_an_ordered_map(
+            ids in ids(), pick: prop::sample::Index, cut in 0_usize..16, arc in 0_u32..16,
+            more in vec(prop_oneof![0_u32..30, Just(u32::MAX)], 0..6),
+        ) {
+            let snapshot = Arc::new(sample::snapshot(&ids));
+            let cells = model(&snapshot);
+            let view = View::new(snapshot.clone());
+            let oid = near(&cells.keys().cloned().collect::<Vec<_>>(), pick, cut, arc, &more);
+            prop_assert_eq!(view.get(&oid), cells.get(&oid).copied());
+            let expected = cells.range((Bound::Excluded(oid.clone()), Bound::Unbounded)).next();
+            let mut found = Oid::default();
+            let value = view.next(&oid, &mut found);
+            prop_assert_eq!(value.map(|value| (found.to_vec(), value)), expected.map(|(oid, value)| (oid.clone(), *value)));
+        }
+
+        #[test]
+        fn a_walk_meets_every_cell_once_in_order(ids in ids()) {
+            let snapshot = Arc::new(sample::snapshot(&ids));
+            let view = View::new(snapshot.clone());
+            let (mut oid, mut next, mut by_oid) = (Oid::default(), Oid::default(), Vec::new());
+            while let Some(value) = view.next(&oid, &mut next) {
+                by_oid.push((next.to_vec(), value));
+                std::mem::swap(&mut oid, &mut next);
+            }
+            let expected: Vec<_> = model(&snapshot).into_iter().collect();
+            prop_assert_eq!(&by_oid, &expected);
+
+            let cells = std::iter::successors(view.cell_after(&[]), |cell| view.following(*cell));
+            let by_cell: Vec<_> = cells.map(|cell| { view.oid(cell, &mut oid); (oid.to_vec(), view.value(cell)) }).collect();
+            prop_assert_eq!(&by_cell, &expected);
+        }
+    }
+
+    #[test]
+    fn a_snapshot_without_rows_or_too_old_has_no_cell() {
+        let empty = View::new(Arc::new(Snapshot::empty()));
+        assert_eq!(empty.next(&[], &mut Oid::default()), None);
+
+        let mut snapshot = sample::snapshot(&Ids { processes: vec![1], ..Ids::default() });
+        let hour = Duration::from_secs(3600);
+        for (read, rows) in [(None, false), (Some(unix_micros()), true), (Some(unix_micros() - 3_601_000_000), false)] {
+            snapshot.haproxy_read = read;
+            let view = View::unless_older(Arc::new(snapshot.clone()), hour);
+            assert_eq!(view.cell_after(&[]).is_some(), rows, "read at {read:?}");
+            let mut pid = Oid::from(LBSTATS_ROOTS[1]);
+            pid.extend(&[1, 1, 1, 1]);
+            assert_eq!(view.get(&pid), rows.then_some(Value::Integer(1)));
+        }
+    }
+}
