@@ -1,0 +1,136 @@
+//! One stats socket between readings: its client, its last reading, and when it may be asked again.
+
+use std::future::Future;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use lbstats::{Source, SourceKind, Table};
+use tokio::time::Instant;
+
+use super::note;
+use crate::haproxy::{Backoff, Client, Limits, Listen, ReadError, Reading};
+
+/// A stats socket.
+pub(super) struct Socket {
+    /// Not here while it reads.
+    client: Option<Client>,
+    backoff: Backoff,
+    /// After a failure, when to ask again.
+    retry: Option<Instant>,
+    /// Whether nobody listens there any more.
+    gone: bool,
+    pub(super) source: Source,
+    pub(super) kept: Option<Arc<Kept>>,
+}
+
+/// The last good reading of a socket. Tables that did not change since the one before are shared with it.
+#[derive(Debug)]
+pub(super) struct Kept {
+    /// The tables of lbStats, in order.
+    pub(super) tables: [Arc<Table>; 4],
+    pub(super) listens: Vec<Listen>,
+    pub(super) pid: Option<u32>,
+    pub(super) process_number: u32,
+    pub(super) processes: u32,
+}
+
+/// A reading that is over.
+pub(super) struct Finished {
+    pub(super) place: usize,
+    client: Client,
+    outcome: Result<Reading, ReadError>,
+    duration: Duration,
+}
+
+impl Socket {
+    pub(super) fn new(path: &Path, limits: Limits) -> Self {
+        Self {
+            client: Some(Client::new(path, limits)),
+            backoff: Backoff::default(),
+            retry: None,
+            gone: false,
+            source: Source::new(SourceKind::Haproxy, path.display().to_string()),
+            kept: None,
+        }
+    }
+
+    /// Whether a tick may start a reading.
+    pub(super) fn is_due(&self, now: Instant) -> bool {
+        self.client.is_some() && self.retry.is_none_or(|at| at <= now)
+    }
+
+    /// When to ask again without waiting for a tick.
+    pub(super) fn retry(&self) -> Option<Instant> {
+        self.retry.filter(|_| self.client.is_some())
+    }
+
+    /// Whether it reads now and can be expected to be done soon: it answered last time, or this is the first time.
+    pub(super) fn is_awaited(&self) -> bool {
+        self.client.is_none() && (self.source.error.is_none() || self.source.collections == 1)
+    }
+
+    /// HAProxy's process, unless it is gone: its number may then be another's.
+    pub(super) fn pid(&self) -> Option<u32> {
+        self.kept.as_ref().filter(|_| !self.gone)?.pid
+    }
+
+    /// A reading, to be run.
+    ///
+    /// # Panics
+    /// If one is running.
+    pub(super) fn start(&mut self, place: usize) -> impl Future<Output = Finished> + Send + use<> {
+        let mut client = self.client.take().expect("only a socket that is not read is started");
+        self.retry = None;
+        self.source.collections += 1;
+        async move {
+            let begin = Instant::now();
+            let outcome = client.read().await;
+            Finished { place, client, outcome, duration: begin.elapsed() }
+        }
+    }
+
+    /// Takes the end of a reading; true if it brought something.
+    pub(super) fn finish(&mut self, done: Finished) -> bool {
+        self.client = Some(done.client);
+        note(&mut self.source, done.outcome.as_ref().err().map(ToString::to_string), done.duration);
+        match done.outcome {
+            Ok(reading) => {
+                self.backoff.succeed();
+                self.gone = false;
+                if reading.duplicates > 0 {
+                    tracing::warn!(
+                        "{} of the rows that HAProxy sent on {} have a number twice and are left out",
+                        reading.duplicates,
+                        self.source.target
+                    );
+                }
+                self.kept = Some(Arc::new(Kept::new(reading, self.kept.as_deref())));
+                true
+            }
+            Err(error) => {
+                self.gone = error.means_gone();
+                self.retry = Some(Instant::now() + self.backoff.fail());
+                false
+            }
+        }
+    }
+}
+
+impl Kept {
+    fn new(reading: Reading, before: Option<&Self>) -> Self {
+        let mut tables = [reading.process, reading.frontends, reading.backends, reading.servers].map(Arc::new);
+        for (table, before) in tables.iter_mut().zip(before.iter().flat_map(|before| &before.tables)) {
+            if table == before {
+                *table = before.clone();
+            }
+        }
+        Self {
+            tables,
+            listens: reading.listens,
+            pid: reading.pid,
+            process_number: reading.process_number,
+            processes: reading.processes,
+        }
+    }
+}

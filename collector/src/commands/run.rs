@@ -1,0 +1,115 @@
+//! `lbstatd run`: the daemon.
+
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::Context;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use crate::collect;
+use crate::config::{self, Settings};
+use crate::haproxy::Limits;
+use crate::publish::Published;
+use crate::{control, http};
+
+/// Flags of `run`.
+#[derive(Debug, clap::Args)]
+#[group(skip)]
+pub struct Args {
+    /// Read settings from this file [default: /etc/lbstatd/lbstatd.toml if it is there]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    flags: Settings,
+}
+
+impl Args {
+    /// The settings in force.
+    ///
+    /// # Errors
+    /// What is wrong with the configuration file.
+    pub fn settings(&self) -> anyhow::Result<Settings> {
+        let file = match &self.config {
+            Some(path) => Settings::read(path)?,
+            None if Path::new(config::DEFAULT_FILE).exists() => Settings::read(Path::new(config::DEFAULT_FILE))?,
+            None => Settings::default(),
+        };
+        Ok(self.flags.clone().or(file))
+    }
+}
+
+/// Runs until SIGTERM or SIGINT.
+///
+/// # Errors
+/// What keeps the daemon from starting.
+pub fn run(settings: &Settings) -> anyhow::Result<()> {
+    // Two threads: one collects, one serves; the kernel's samples have a thread of their own.
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    runtime.block_on(serve(settings))
+}
+
+async fn serve(settings: &Settings) -> anyhow::Result<()> {
+    let (stop, stopped) = watch::channel(false);
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let published = Published::new();
+
+    let control = control::bind(&settings.control(), settings.control_mode())?;
+    tokio::spawn(control::serve(control, published.clone()));
+    if let Some(address) = settings.prometheus {
+        let listener = http::bind(address).await?;
+        let bound = listener.local_addr()?;
+        tracing::info!("serving Prometheus on http://{bound}/metrics");
+        tokio::spawn(http::serve(listener, published.clone()));
+    }
+
+    let mut stopped_too = stopped.clone();
+    let stopping = async move {
+        let _ = stopped_too.wait_for(|stop| *stop).await;
+    };
+    let mut collection = tokio::spawn(collect::run(collect_settings(settings), published.clone(), stopping));
+    tokio::spawn(tell_ready(published));
+
+    tokio::select! {
+        ended = &mut collection => return ended.context("the collection panicked")?.map_err(Into::into),
+        _ = terminate.recv() => tracing::info!("SIGTERM: stopping"),
+        _ = interrupt.recv() => tracing::info!("SIGINT: stopping"),
+    }
+    notify("STOPPING=1");
+    let _ = stop.send(true);
+    collection.await.context("the collection panicked")?.map_err(Into::into)
+}
+
+fn collect_settings(settings: &Settings) -> collect::Settings {
+    collect::Settings {
+        stats_sockets: settings.stats_sockets(),
+        interval: settings.interval(),
+        limits: Limits::default(),
+        ebpf: settings.ebpf.unwrap_or_default(),
+    }
+}
+
+/// Tells the service manager when the first snapshot is out.
+async fn tell_ready(published: Arc<Published>) {
+    let mut changes = published.changes();
+    if changes.wait_for(|generation| *generation > 0).await.is_ok() {
+        notify("READY=1");
+    }
+}
+
+/// One state line to systemd (sd_notify(3)); nothing happens without `NOTIFY_SOCKET`.
+fn notify(state: &str) {
+    let Some(path) = std::env::var_os("NOTIFY_SOCKET") else { return };
+    let address = match path.as_bytes() {
+        [b'@', name @ ..] => SocketAddr::from_abstract_name(name),
+        _ => SocketAddr::from_pathname(&path),
+    };
+    let sent = address.and_then(|address| UnixDatagram::unbound()?.send_to_addr(state.as_bytes(), &address));
+    if let Err(error) = sent {
+        tracing::warn!("cannot tell systemd {state}: {error}");
+    }
+}

@@ -1,0 +1,143 @@
+//! The client of one stats socket: a connection for each reading, one deadline, a bounded answer.
+//!
+//! Why not keep a connection: HAProxy closes one after a non-interactive line of commands, and that is the surest end
+//! of an answer there is. A kept one has to be told by prompts, which 3.2 spells another way and which a description
+//! may contain; `stats timeout` closes it; it takes one of the ten places of the socket even between readings; and it
+//! counts as a job, so that after a reload the old worker would live on and go on answering, with numbers of the past.
+//! A new connection always reaches the process that listens now. On HAProxy 2.6 it costs 80 µs more than a kept one
+//! of a reading's 260 µs with two proxies, and nothing measurable of 4 ms with 740 servers.
+//!
+//! Both commands go out in one line, so that one process answers both. The answers end with an empty line each, but
+//! are not told apart by looking for one: a description may hold empty lines, and even a line like the header of
+//! `show stat`, within quotes. The parser follows the quotes.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+use tokio::time::{Instant, sleep, timeout_at};
+
+use super::{ReadError, Reading, parse};
+
+/// What goes over the socket for a reading.
+pub const COMMAND: &[u8] = b"show info;show stat\n";
+
+/// Up to this size, some tens of microseconds, an answer is parsed where it arrives; a longer one must not hold up the
+/// other tasks of this thread.
+const PARSED_IN_PLACE: usize = 64 << 10;
+
+/// How long and how much.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// For a reading: connecting, asking, and the whole answer.
+    pub deadline: Duration,
+    /// Bytes of an answer. A server takes about 250.
+    pub answer: usize,
+}
+
+/// Reads one stats socket.
+#[derive(Debug)]
+pub struct Client {
+    path: PathBuf,
+    limits: Limits,
+    /// Kept from one reading to the next.
+    buffer: Vec<u8>,
+}
+
+impl Default for Limits {
+    /// 2 s, and 256 MiB: fifty times what 20,000 servers take.
+    fn default() -> Self {
+        Self { deadline: Duration::from_secs(2), answer: 256 << 20 }
+    }
+}
+
+impl Client {
+    /// A client for the socket at `path`; it connects when it reads.
+    pub fn new(path: impl Into<PathBuf>, limits: Limits) -> Self {
+        Self { path: path.into(), limits, buffer: Vec::new() }
+    }
+
+    /// Path of the socket.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Asks HAProxy and reads what it says.
+    ///
+    /// # Errors
+    /// As [`ReadError`] says; at the latest after the deadline, and then nothing of the answer is used.
+    pub async fn read(&mut self) -> Result<Reading, ReadError> {
+        let mut answer = std::mem::take(&mut self.buffer);
+        answer.clear();
+        self.ask(&mut answer).await?;
+        let (reading, answer) = parsed(answer).await;
+        // The answer to a mistake is not the measure of the next one.
+        if reading.is_ok() {
+            self.buffer = answer;
+        }
+        reading.map_err(|garbled| ReadError::parsing(&self.path, garbled))
+    }
+
+    async fn ask(&self, answer: &mut Vec<u8>) -> Result<(), ReadError> {
+        let Limits { deadline, answer: limit } = self.limits;
+        let path = || self.path.clone();
+        let end = Instant::now() + deadline;
+        let stream = timeout_at(end, connect(&self.path))
+            .await
+            .map_err(|_| ReadError::Full { path: path(), deadline })?
+            .map_err(|error| ReadError::connecting(&self.path, &error))?;
+        match timeout_at(end, converse(stream, answer, limit)).await {
+            Err(_) => Err(ReadError::TimedOut { path: path(), deadline, received: answer.len() }),
+            Ok(Err(error)) if !is_closed(&error) => Err(ReadError::Io { path: path(), reason: error.to_string() }),
+            Ok(_) if answer.len() > limit => Err(ReadError::TooLarge { path: path(), limit }),
+            Ok(_) if answer.is_empty() => Err(ReadError::Closed { path: path() }),
+            // Whether a closed connection cut the answer is seen from the answer.
+            Ok(_) => Ok(()),
+        }
+    }
+}
+
+/// Connects; waits while the queue of connections is full, for which a Unix socket has no event.
+async fn connect(path: &Path) -> io::Result<UnixStream> {
+    loop {
+        match UnixStream::connect(path).await {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => sleep(Duration::from_millis(10)).await,
+            done => return done,
+        }
+    }
+}
+
+/// Reads until the other end closes, or one byte more than `limit`.
+async fn converse(mut stream: UnixStream, answer: &mut Vec<u8>, limit: usize) -> io::Result<()> {
+    stream.write_all(COMMAND).await?;
+    while answer.len() <= limit {
+        if answer.capacity() - answer.len() < 16 << 10 {
+            answer.reserve(64 << 10);
+        }
+        let room = u64::try_from(limit + 1 - answer.len()).unwrap_or(u64::MAX);
+        if (&mut stream).take(room).read_buf(answer).await? == 0 {
+            break;
+        }
+    }
+    Ok(())
+}
+
+async fn parsed(answer: Vec<u8>) -> (Result<Reading, super::Garbled>, Vec<u8>) {
+    if answer.len() <= PARSED_IN_PLACE {
+        return (parse(&answer), answer);
+    }
+    match tokio::task::spawn_blocking(move || (parse(&answer), answer)).await {
+        Ok(done) => done,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // Only a runtime that shuts down cancels it, and with it the task that waits here.
+            Err(_) => std::future::pending().await,
+        },
+    }
+}
+
+fn is_closed(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
+}

@@ -1,0 +1,349 @@
+//! Parsers for the responses to `show info` and `show stat`, by name of field, all or nothing.
+//!
+//! A response ends with an empty line; one without it was cut. Fields that the schema does not know are passed over, and
+//! fields that HAProxy does not send are absent. Anything else that HAProxy never prints is refused with its line: a
+//! collector that guesses would show wrong numbers.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::net::SocketAddr;
+
+use lbstats::schema::{BACKEND, FRONTEND, PROCESS, SERVER};
+use lbstats::{Column, Field, FieldError, Table, TableBuilder, TableSchema};
+
+use super::csv::{Broken, Records};
+use super::{Listen, Reading};
+
+/// What `show info` says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Info {
+    /// [`lbstats::schema::PROCESS`], one row.
+    pub process: Table,
+    /// See [`Reading::pid`].
+    pub pid: Option<u32>,
+    /// See [`Reading::process_number`].
+    pub process_number: u32,
+    /// See [`Reading::processes`].
+    pub processes: u32,
+    /// See [`Reading::stopping`].
+    pub stopping: bool,
+}
+
+/// What `show stat` says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stat {
+    /// [`lbstats::schema::FRONTEND`]
+    pub frontends: Table,
+    /// [`lbstats::schema::BACKEND`]
+    pub backends: Table,
+    /// [`lbstats::schema::SERVER`]
+    pub servers: Table,
+    /// See [`Reading::listens`].
+    pub listens: Vec<Listen>,
+    /// See [`Reading::duplicates`].
+    pub duplicates: usize,
+}
+
+/// What is wrong with the output, and where.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("line {line} of {response}: {fault}")]
+pub struct Garbled {
+    /// The response in which it stands.
+    pub response: Response,
+    /// Line of that response, from 1.
+    pub line: usize,
+    /// What is wrong there.
+    pub fault: Fault,
+}
+
+/// One of the two responses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Response {
+    /// That to `show info`.
+    ShowInfo,
+    /// That to `show stat`.
+    ShowStat,
+}
+
+/// What is wrong with a line.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Fault {
+    /// The output ends where more was due.
+    #[error("the output ends within the response")]
+    Cut,
+    /// HAProxy refused the command: the first line of what it said.
+    #[error("HAProxy says `{0}`")]
+    Refused(String),
+    /// The response does not begin as this one does; what stands there, shortened.
+    #[error("`{0}` is not how this response begins")]
+    Start(String),
+    /// A quote within an unquoted field, or something behind a closing quote.
+    #[error("a quote stands where none can be")]
+    Quote,
+    /// A line of `show info` without a colon.
+    #[error("it is not a name, a colon and a value")]
+    NoPair,
+    /// More or fewer fields than the header has.
+    #[error("it has {found} fields, the header has {expected}")]
+    Fields {
+        /// Fields of this row.
+        found: usize,
+        /// Fields of the header.
+        expected: usize,
+    },
+    /// A field that every HAProxy sends is not there.
+    #[error("field {0} is missing")]
+    Missing(&'static str),
+    /// A name that stands there twice.
+    #[error("field {0} is there twice")]
+    Twice(&'static str),
+    /// A row that is no frontend, backend, server or listener; what it says it is, shortened.
+    #[error("field type holds `{0}`, which is none of 0, 1, 2 and 3")]
+    Type(String),
+    /// A field that cannot stand in its column.
+    #[error(transparent)]
+    Field(FieldError),
+    /// Something behind the last response.
+    #[error("something follows the empty line that ends the output")]
+    Trailing,
+}
+
+/// Reads the output of `show info;show stat`.
+///
+/// # Errors
+/// When it is anything but the two whole responses.
+pub fn parse(output: &[u8]) -> Result<Reading, Garbled> {
+    let (info, rest) = parse_info(output)?;
+    let (stat, after) = parse_stat(rest)?;
+    if !after.is_empty() {
+        let response = &rest[..rest.len() - after.len()];
+        let line = response.iter().filter(|byte| **byte == b'\n').count() + 1;
+        return Err(Garbled { response: Response::ShowStat, line, fault: Fault::Trailing });
+    }
+    Ok(Reading {
+        process: info.process,
+        frontends: stat.frontends,
+        backends: stat.backends,
+        servers: stat.servers,
+        listens: stat.listens,
+        pid: info.pid,
+        process_number: info.process_number,
+        processes: info.processes,
+        duplicates: stat.duplicates,
+        stopping: info.stopping,
+    })
+}
+
+/// Reads the response to `show info` off the front of `output`; gives what follows it, too.
+///
+/// # Errors
+/// When a whole response does not stand there.
+pub fn parse_info(output: &[u8]) -> Result<(Info, &[u8]), Garbled> {
+    let mut records = Records::new(output);
+    let info = info(&mut records).map_err(|fault| at(Response::ShowInfo, &records, fault))?;
+    Ok((info, records.rest))
+}
+
+/// Reads the response to `show stat` off the front of `output`; gives what follows it, too.
+///
+/// # Errors
+/// When a whole response does not stand there.
+pub fn parse_stat(output: &[u8]) -> Result<(Stat, &[u8]), Garbled> {
+    let mut records = Records::new(output);
+    let stat = stat(&mut records).map_err(|fault| at(Response::ShowStat, &records, fault))?;
+    Ok((stat, records.rest))
+}
+
+fn info(records: &mut Records<'_>) -> Result<Info, Fault> {
+    starts_with(records, b"Name: ")?;
+    let mut values: Vec<Option<Cow<'_, [u8]>>> = vec![None; PROCESS.columns.len()];
+    while let Some((name, value)) = records.next_pair()? {
+        let value = value.ok_or(Fault::NoPair)?;
+        if let Some(place) = PROCESS.columns.iter().position(|column| column.source.as_bytes() == name)
+            && values[place].replace(value).is_some()
+        {
+            return Err(Fault::Twice(PROCESS.columns[place].source));
+        }
+    }
+    let value = |place: usize| values[place].as_deref().unwrap_or_default();
+    let mut builder = TableBuilder::new(&PROCESS);
+    push(&mut builder, value)?;
+    let number = |name: &str| {
+        let place = PROCESS.place(name)?;
+        match PROCESS.columns[place].parse(value(place)) {
+            Ok(Field::Number(number)) => u32::try_from(number).ok(),
+            _ => None,
+        }
+    };
+    Ok(Info {
+        pid: number("Pid"),
+        process_number: number("Process_num").unwrap_or(1),
+        processes: number("Nbproc").unwrap_or(1),
+        stopping: number("Stopping").is_some_and(|stopping| stopping != 0),
+        process: builder.finish().0,
+    })
+}
+
+fn stat(records: &mut Records<'_>) -> Result<Stat, Fault> {
+    starts_with(records, b"# pxname,")?;
+    records.rest = &records.rest[b"# ".len()..];
+    let mut fields = Vec::new();
+    records.next(&mut fields)?;
+    let header = Header::resolve(&fields)?;
+    let [mut frontends, mut backends, mut servers] =
+        [&FRONTEND, &BACKEND, &SERVER].map(|schema| (TableBuilder::new(schema), places(schema, &fields)));
+    let mut listens = Vec::new();
+    while records.next(&mut fields)? {
+        if fields.len() != header.fields {
+            return Err(Fault::Fields { found: fields.len(), expected: header.fields });
+        }
+        let (builder, places) = match header.kind(&fields)? {
+            Kind::Frontend => &mut frontends,
+            Kind::Backend => &mut backends,
+            Kind::Server => &mut servers,
+            Kind::Listener => {
+                listens.extend(header.listen(&fields));
+                continue;
+            }
+        };
+        push(builder, |place| places[place].map_or(&b""[..], |field| &fields[field]))?;
+    }
+    let [frontends, backends, servers] = [frontends, backends, servers].map(|(builder, _)| builder.finish());
+    let duplicates = frontends.1 + backends.1 + servers.1;
+    Ok(Stat { frontends: frontends.0, backends: backends.0, servers: servers.0, listens, duplicates })
+}
+
+/// Where the fields stand that say what a row is.
+struct Header {
+    fields: usize,
+    pxname: usize,
+    iid: usize,
+    sid: usize,
+    kind: usize,
+    addr: Option<usize>,
+}
+
+/// What a row of `show stat` is about.
+enum Kind {
+    Frontend,
+    Backend,
+    Server,
+    Listener,
+}
+
+impl Header {
+    fn resolve(names: &[Cow<'_, [u8]>]) -> Result<Self, Fault> {
+        let place = |name: &'static str| find(name, names);
+        let due = |name: &'static str| place(name).ok_or(Fault::Missing(name));
+        let known = [&FRONTEND, &BACKEND, &SERVER].into_iter().flat_map(|schema| schema.columns);
+        for name in known.map(|column| column.source).chain(["type", "addr"]) {
+            if own_columns(names).filter(|(_, other)| &***other == name.as_bytes()).count() > 1 {
+                return Err(Fault::Twice(name));
+            }
+        }
+        let (pxname, iid, sid, kind) = (due("pxname")?, due("iid")?, due("sid")?, due("type")?);
+        Ok(Self { fields: names.len(), pxname, iid, sid, kind, addr: place("addr") })
+    }
+
+    fn kind(&self, fields: &[Cow<'_, [u8]>]) -> Result<Kind, Fault> {
+        if fields[self.pxname].is_empty() {
+            return Err(Fault::Missing("pxname"));
+        }
+        for (name, field) in [("iid", self.iid), ("sid", self.sid)] {
+            if fields[field].is_empty() || !fields[field].iter().all(u8::is_ascii_digit) {
+                return Err(Fault::Missing(name));
+            }
+        }
+        match &*fields[self.kind] {
+            b"0" => Ok(Kind::Frontend),
+            b"1" => Ok(Kind::Backend),
+            b"2" => Ok(Kind::Server),
+            b"3" => Ok(Kind::Listener),
+            b"" => Err(Fault::Missing("type")),
+            other => Err(Fault::Type(shortened(other))),
+        }
+    }
+
+    /// The listener of a row of type 3, if it has an address of the form `127.0.0.1:80` or `[::1]:80`; a Unix socket
+    /// has not, and level `user` is told none. A range of ports is a row for each.
+    fn listen(&self, fields: &[Cow<'_, [u8]>]) -> Option<Listen> {
+        let address: SocketAddr = str::from_utf8(&fields[self.addr?]).ok()?.parse().ok()?;
+        Some(Listen { proxy: String::from_utf8_lossy(&fields[self.pxname]).into_owned(), address })
+    }
+}
+
+/// Appends a row of what `value` gives for each column of the schema.
+fn push<'a>(builder: &mut TableBuilder, value: impl Fn(usize) -> &'a [u8]) -> Result<(), Fault> {
+    let mut refused = None;
+    let pushed = builder.push(|place, column: &'static Column| {
+        column.parse(value(place)).unwrap_or_else(|error| {
+            refused.get_or_insert(error);
+            Field::Absent
+        })
+    });
+    match refused.map_or(pushed, Err) {
+        Ok(()) => Ok(()),
+        Err(error) => Err(Fault::Field(error)),
+    }
+}
+
+/// For each column of the schema, its place in the header.
+fn places(schema: &TableSchema, names: &[Cow<'_, [u8]>]) -> Vec<Option<usize>> {
+    schema.columns.iter().map(|column| find(column.source, names)).collect()
+}
+
+fn find(name: &str, names: &[Cow<'_, [u8]>]) -> Option<usize> {
+    own_columns(names).find(|(_, other)| &***other == name.as_bytes()).map(|(place, _)| place)
+}
+
+/// HAProxy's own columns: those of its modules stand behind a column named `-` and may have any name.
+fn own_columns<'f, 'a>(names: &'f [Cow<'a, [u8]>]) -> impl Iterator<Item = (usize, &'f Cow<'a, [u8]>)> {
+    names.iter().enumerate().take_while(|(_, name)| &***name != b"-")
+}
+
+/// Tells a response from a refusal, which HAProxy prints in its place.
+fn starts_with(records: &mut Records<'_>, start: &[u8]) -> Result<(), Fault> {
+    records.line = 1;
+    let rest = records.rest;
+    if rest.starts_with(start) {
+        return Ok(());
+    }
+    if start.starts_with(rest) {
+        return Err(Fault::Cut);
+    }
+    let line = rest.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    let refused = [&b"Unknown command"[..], b"Permission denied", b"Command not found", b"Can't"];
+    if refused.iter().any(|words| line.starts_with(words)) {
+        return Err(Fault::Refused(shortened(line)));
+    }
+    Err(Fault::Start(shortened(line)))
+}
+
+fn shortened(text: &[u8]) -> String {
+    String::from_utf8_lossy(&text[..text.len().min(80)]).escape_debug().to_string()
+}
+
+fn at(response: Response, records: &Records<'_>, fault: Fault) -> Garbled {
+    Garbled { response, line: records.line, fault }
+}
+
+impl From<Broken> for Fault {
+    fn from(broken: Broken) -> Self {
+        match broken {
+            Broken::Cut => Self::Cut,
+            Broken::Quote => Self::Quote,
+        }
+    }
+}
+
+impl fmt::Display for Response {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::ShowInfo => "`show info`",
+            Self::ShowStat => "`show stat`",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

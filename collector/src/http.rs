@@ -1,0 +1,87 @@
+//! The HTTP server of the Prometheus endpoint: `/metrics`, and a page that points there.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+
+use crate::prometheus;
+use crate::publish::Published;
+
+/// Connections served at once; more wait in the accept queue.
+const CONNECTIONS: usize = 64;
+/// How long a client may take to send its request's head, and an idle connection may stay.
+const HEAD_DEADLINE: Duration = Duration::from_secs(30);
+
+const INDEX: &str = "<!doctype html><title>lbstatd</title><h1>lbstatd</h1><p><a href=\"/metrics\">Metrics</a></p>\n";
+
+/// Listens on this address.
+///
+/// # Errors
+/// In one line, naming the address, the reason and the remedy.
+pub async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.map_err(|error| {
+        anyhow::anyhow!("cannot listen for Prometheus on {address}: {error}: choose another address with --prometheus")
+    })
+}
+
+/// Serves until dropped.
+pub async fn serve(listener: TcpListener, published: Arc<Published>) -> Infallible {
+    let permits = Arc::new(Semaphore::new(CONNECTIONS));
+    loop {
+        let permit = permits.clone().acquire_owned().await.expect("the semaphore is never closed");
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                // Out of file descriptors, most likely: without a pause this loop would spin.
+                tracing::warn!("cannot accept a Prometheus connection: {error}");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let published = published.clone();
+        tokio::spawn(async move {
+            let service = service_fn(|request| answer(request, published.clone()));
+            let mut http = http1::Builder::new();
+            http.timer(TokioTimer::new()).header_read_timeout(HEAD_DEADLINE);
+            if let Err(error) = http.serve_connection(TokioIo::new(stream), service).await {
+                tracing::debug!("Prometheus connection: {error}");
+            }
+            drop(permit);
+        });
+    }
+}
+
+async fn answer(request: Request<Incoming>, published: Arc<Published>) -> Result<Response<Full<Bytes>>, Infallible> {
+    let reading = matches!(*request.method(), Method::GET | Method::HEAD);
+    let (status, kind, body) = match request.uri().path() {
+        _ if !reading => (StatusCode::METHOD_NOT_ALLOWED, "text/plain", "only GET and HEAD\n".to_owned()),
+        "/metrics" => {
+            let snapshot = published.load();
+            // A page for thousands of servers takes milliseconds of pure computing.
+            match tokio::task::spawn_blocking(move || prometheus::exposition(&snapshot)).await {
+                Ok(page) => (StatusCode::OK, prometheus::CONTENT_TYPE, page),
+                Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, "text/plain", format!("{error}\n")),
+            }
+        }
+        "/" => (StatusCode::OK, "text/html; charset=utf-8", INDEX.to_owned()),
+        _ => (StatusCode::NOT_FOUND, "text/plain", "not here: see /metrics\n".to_owned()),
+    };
+    let mut response = Response::new(Full::new(Bytes::from(body)));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    if !reading {
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+    }
+    Ok(response)
+}

@@ -1,0 +1,11 @@
+//! The daemon as a library: sources, the tick that joins them into snapshots, and the faces that are not SNMP.
+
+pub mod collect;
+pub mod commands;
+pub mod config;
+pub mod control;
+pub mod haproxy;
+pub mod http;
+pub mod kernel;
+pub mod prometheus;
+pub mod publish;

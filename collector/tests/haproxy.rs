@@ -1,0 +1,8 @@
+//! The stats socket client and the tick with a real HAProxy, and with sockets that misbehave in every way we know.
+
+mod haproxy {
+    pub(crate) mod hostile;
+    pub(crate) mod process;
+    mod reading;
+    mod tick;
+}
