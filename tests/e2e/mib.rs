@@ -1,0 +1,78 @@
+//! The MIB module, read by net-snmp's tools and by smilint.
+
+use std::path::{Path, PathBuf};
+
+use lbstatd_tests::{Lbstatd, LbstatdConfig, Level, lbstatd_binary, run};
+
+use crate::reading::{COLUMNS, ROOTS, Reading};
+use crate::walk::{through, wait_for_rows};
+use crate::zoo;
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../mibs").canonicalize().unwrap()
+}
+
+#[test]
+fn a_walk_with_names_shows_them_without_a_warning() {
+    let zoo = zoo::start(Level::User);
+    let lbstatd =
+        Lbstatd::start(&LbstatdConfig { interval: "1h", ..LbstatdConfig::new(zoo.haproxy.socket()) }).unwrap();
+    let snmpd = through(&lbstatd);
+    let rows = Reading::of(&zoo.haproxy).rows();
+    wait_for_rows(&snmpd, ROOTS[0], rows);
+    let mibs = (folder(), "EXCELIANCE-MIB");
+    let mibs = Some((mibs.0.as_path(), mibs.1));
+    let walk = snmpd.client().tool_with_mibs("snmpwalk", mibs, &[], &["EXCELIANCE-MIB::lbStats"]).unwrap();
+    assert_eq!((walk.status.code(), walk.stderr.as_str()), (Some(0), ""));
+    let lines: Vec<&str> = walk.stdout.lines().collect();
+    assert_eq!(lines.len(), rows);
+    assert!(lines.iter().all(|line| line.starts_with("EXCELIANCE-MIB::lb")), "{lines:#?}");
+    for line in [
+        "EXCELIANCE-MIB::lbProcessID.1 = INTEGER: 1",
+        "EXCELIANCE-MIB::lbProcessProductName.1 = STRING: HAProxy",
+        "EXCELIANCE-MIB::lbFrontendName.1.10 = STRING: www",
+        "EXCELIANCE-MIB::lbServerBackup.1.9.10 = INTEGER: no(0)",
+        "EXCELIANCE-MIB::lbServerActive.1.9.10 = INTEGER: yes(1)",
+    ] {
+        assert!(lines.contains(&line), "{line}\n{lines:#?}");
+    }
+    let table = snmpd.client().tool_with_mibs("snmptable", mibs, &["-Cb", "-CB"], &["EXCELIANCE-MIB::lbServerTable"]);
+    let table = table.unwrap();
+    assert_eq!((table.status.code(), table.stderr.as_str()), (Some(0), ""));
+    // A title, an empty line, the names of the columns, and the rows.
+    let shown = table.stdout.lines().filter(|line| !line.trim().is_empty()).count();
+    assert_eq!(shown, 2 + Reading::of(&zoo.haproxy).servers, "{}", table.stdout);
+}
+
+#[test]
+fn every_column_translates_to_its_identifier_and_back() {
+    let translate = |arguments: &[&str]| {
+        let folder = folder();
+        let output = run("snmptranslate", |command| {
+            command.arg("-M").arg(folder).args(["-m", "EXCELIANCE-MIB"]).args(arguments)
+        });
+        let output = output.unwrap();
+        assert_eq!((output.status.code(), output.stderr.as_str()), (Some(0), ""), "{arguments:?}");
+        output.stdout.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let names: Vec<String> = COLUMNS.iter().map(|column| format!("EXCELIANCE-MIB::{}", column.name)).collect();
+    let oids: Vec<String> =
+        COLUMNS.iter().map(|column| format!("{}.{}.1.{}", ROOTS[0], column.table_arc, column.column)).collect();
+    let refs = |texts: &[String]| texts.iter().map(String::clone).collect::<Vec<_>>();
+    let with = |first: &str, more: &[String]| {
+        let arguments: Vec<&str> = std::iter::once(first).chain(more.iter().map(String::as_str)).collect();
+        translate(&arguments)
+    };
+    assert_eq!(with("-On", &names), refs(&oids));
+    assert_eq!(with("-OS", &oids), refs(&names));
+}
+
+#[test]
+fn the_committed_module_is_what_the_program_prints() {
+    let printed = run(lbstatd_binary().unwrap(), |command| command.arg("mib")).unwrap();
+    assert_eq!((printed.status.code(), printed.stderr.as_str()), (Some(0), ""));
+    let committed = std::fs::read_to_string(folder().join("EXCELIANCE-MIB.txt"))
+        .or_else(|_| std::fs::read_to_string(folder().join("EXCELIANCE-MIB")))
+        .unwrap();
+    assert_eq!(printed.stdout, committed);
+}

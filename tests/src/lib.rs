@@ -1,0 +1,28 @@
+//! The test bed: private HAProxy, snmpd, Prometheus and lbstatd processes, the traffic for them, and the packages they
+//! come from.
+//!
+//! Everything started here listens on loopback addresses of its own, keeps its files in a temporary directory, and
+//! ends with the value that stands for it. Errors name what was tried and show the end of the program's own log.
+
+mod backend;
+mod haproxy;
+mod lbstatd;
+mod loopback;
+pub mod packages;
+mod process;
+mod prometheus;
+mod snmp;
+mod snmpd;
+mod traffic;
+mod wait;
+
+pub use backend::{Backend, Reply};
+pub use haproxy::{Haproxy, HaproxyConfig, Level, stats_command};
+pub use lbstatd::{Lbstatd, LbstatdConfig, lbstatd_binary};
+pub use loopback::{address, http_get, local_address};
+pub use process::{Output, Process, run};
+pub use prometheus::{Prometheus, promtool_check};
+pub use snmp::{Answer, Snmp, SnmpValue, Varbind};
+pub use snmpd::{PassPersist, Snmpd};
+pub use traffic::Connection;
+pub use wait::{wait_for, wait_until};

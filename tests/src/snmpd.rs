@@ -1,0 +1,116 @@
+//! A net-snmp master agent of one's own.
+
+use std::net::SocketAddr;
+use std::process::ExitStatus;
+
+use anyhow::{Context, Result};
+use rustix::process::Signal;
+use tempfile::TempDir;
+
+use crate::loopback::address;
+use crate::process::Process;
+use crate::snmp::Snmp;
+
+/// An snmpd on a loopback address, read with community `public`.
+#[derive(Debug)]
+pub struct Snmpd {
+    process: Process,
+    client: Snmp,
+    address: SocketAddr,
+    _dir: TempDir,
+}
+
+/// A line `pass_persist` of its configuration.
+#[derive(Clone, Debug)]
+pub struct PassPersist {
+    /// Root of the subtree, numeric with a leading dot.
+    pub root: &'static str,
+    /// The program and its arguments; snmpd splits it at spaces and knows no quotes.
+    pub command: String,
+}
+
+impl Snmpd {
+    /// Starts it on an address of its own and waits until it answers.
+    ///
+    /// # Errors
+    /// When it does not start; with what it said.
+    pub fn start(pass_persist: &[PassPersist]) -> Result<Self> {
+        Self::start_at(address(), pass_persist)
+    }
+
+    /// Starts it on this address and waits until it answers.
+    ///
+    /// # Errors
+    /// When it does not start; with what it said.
+    pub fn start_at(address: SocketAddr, pass_persist: &[PassPersist]) -> Result<Self> {
+        let dir = TempDir::with_prefix("lbstatd-snmpd-")?;
+        let config = dir.path().join("snmpd.conf");
+        std::fs::write(&config, configuration(address, pass_persist))
+            .with_context(|| format!("cannot write {}", config.display()))?;
+        let process = Process::start("snmpd", dir.path().join("snmpd.log"), |command| {
+            command
+                // In the foreground, log to stderr, this configuration and no other, and no modules that would open
+                // more sockets or query the agent itself.
+                .args(["-f", "-Le", "-I", "-smux,mteTrigger,mteTriggerConf", "-C", "-c"])
+                .arg(&config)
+                .env("SNMP_PERSISTENT_DIR", dir.path().join("persistent"))
+                .env("SNMPCONFPATH", dir.path())
+                .env("MIBS", "")
+        })?;
+        let client = Snmp::new(address)?;
+        let mut snmpd = Self { process, client, address, _dir: dir };
+        let client = snmpd.client.clone();
+        snmpd.process.wait_ready(|| client.uptime().map(|_| ()))?;
+        Ok(snmpd)
+    }
+
+    /// A manager's view of it.
+    pub fn client(&self) -> &Snmp {
+        &self.client
+    }
+
+    /// Where it listens, on UDP.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Everything it has logged so far.
+    pub fn log(&self) -> String {
+        self.process.log()
+    }
+
+    /// Sends it a signal and waits for its end.
+    ///
+    /// # Errors
+    /// When it does not end.
+    pub fn end_with(&mut self, signal: Signal) -> Result<ExitStatus> {
+        self.process.end_with(signal)
+    }
+}
+
+fn configuration(address: SocketAddr, pass_persist: &[PassPersist]) -> String {
+    let mut text = format!("agentaddress udp:{address}\n");
+    // A view that holds no more than what is asked for, as a careful administrator has it.
+    text.push_str("view lbstatd included .1.3.6.1.2.1.1\n");
+    for pass in pass_persist {
+        text.push_str(&format!("view lbstatd included {}\n", pass.root));
+    }
+    // Read-write, so that a refused SET is refused by the subtree and not by the community.
+    text.push_str("rwcommunity public 127.0.0.0/8 -V lbstatd\n");
+    for PassPersist { root, command } in pass_persist {
+        text.push_str(&format!("pass_persist {root} {command}\n"));
+    }
+    text
+}
+
+impl PassPersist {
+    /// The lines that serve lbStats at both its roots with this command.
+    pub fn both_roots(command: &str) -> [Self; 2] {
+        [".1.3.6.1.4.1.23263", ".1.3.6.1.4.1.58750"].map(|root| Self { root, command: command.to_owned() })
+    }
+}

@@ -1,0 +1,178 @@
+//! `cargo xtask test`: every check and test of the project, in the order in which they fail fastest.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use lbstatd_tests::packages;
+
+/// Options.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Leaves out the rebuild of the kernel programs from source
+    #[arg(long)]
+    fast: bool,
+    /// Runs only the tests whose names contain one of these, and no other check
+    #[arg(last = true)]
+    filters: Vec<String>,
+}
+
+/// A check or a group of tests.
+struct Step<'a> {
+    title: &'static str,
+    /// Whether it is left out when tests are chosen by name.
+    only_in_full: bool,
+    run: Box<dyn Fn() -> Result<Outcome> + 'a>,
+}
+
+enum Outcome {
+    Passed,
+    /// Not run, and why.
+    Skipped(String),
+}
+
+pub(crate) fn run(args: &Args) -> Result<()> {
+    let skipped_tests = skipped_tests_file()?;
+    let mut summary = Vec::new();
+    let start = Instant::now();
+    for step in steps(args, &skipped_tests) {
+        if step.only_in_full && !args.filters.is_empty() {
+            continue;
+        }
+        println!("\n=== {} ===", step.title);
+        let begun = Instant::now();
+        let outcome = (step.run)().with_context(|| format!("\"{}\" failed", step.title))?;
+        let word = match &outcome {
+            Outcome::Passed => "passed".to_owned(),
+            Outcome::Skipped(reason) => format!("SKIPPED: {reason}"),
+        };
+        println!("=== {}: {word} ({}) ===", step.title, seconds(begun.elapsed()));
+        summary.push(format!("  {:7}  {}: {word}", seconds(begun.elapsed()), step.title));
+    }
+    println!("\nAll passed in {}:\n{}", seconds(start.elapsed()), summary.join("\n"));
+    let skipped = std::fs::read_to_string(&skipped_tests).unwrap_or_default();
+    let _ = std::fs::remove_file(&skipped_tests);
+    for line in skipped.lines() {
+        println!("  {line}");
+    }
+    Ok(())
+}
+
+fn steps<'a>(args: &'a Args, skipped_tests: &'a Path) -> Vec<Step<'a>> {
+    let full = |title, run: Box<dyn Fn() -> Result<Outcome> + 'a>| Step { title, only_in_full: true, run };
+    let tests = |title, run: Box<dyn Fn() -> Result<Outcome> + 'a>| Step { title, only_in_full: false, run };
+    let mut steps = vec![
+        tests("Programs", Box::new(programs)),
+        full("Format", Box::new(|| cargo(["fmt", "--all", "--check"], &[]))),
+        full("Lints", Box::new(|| cargo(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"], &[]))),
+        full("MIB modules", Box::new(|| xtask(["mib", "--check"]))),
+        tests("Unit tests", Box::new(|| unit_tests(&args.filters))),
+        tests("Build lbstatd", Box::new(|| cargo(["build", "--package", "lbstatd"], &[]))),
+        tests("End-to-end tests", Box::new(|| end_to_end_tests(&args.filters, skipped_tests))),
+        full("systemd unit", Box::new(systemd_unit)),
+    ];
+    if !args.fast {
+        steps.push(full("Kernel programs from source", Box::new(|| xtask(["build-ebpf", "--check"]))));
+    }
+    steps
+}
+
+fn programs() -> Result<Outcome> {
+    packages::ensure(packages::TESTS)?;
+    for component in ["clippy", "rustfmt"] {
+        let there = Command::new(cargo_program()).args([component.trim_start_matches("rust"), "--version"]).output();
+        if there.is_ok_and(|output| output.status.success()) {
+            continue;
+        }
+        println!("Installing the toolchain's {component}");
+        let status = Command::new("rustup").args(["component", "add", component]).status();
+        if !status.is_ok_and(|status| status.success()) {
+            bail!("this toolchain has no {component}; install it (`rustup component add {component}`) and try again");
+        }
+    }
+    Ok(Outcome::Passed)
+}
+
+/// Of the shipped crates, the test bed and this one; the kernel programs have none that run outside the kernel.
+fn unit_tests(filters: &[String]) -> Result<Outcome> {
+    let arguments = ["test", "--workspace", "--exclude", "lbstatd-ebpf", "--lib", "--bins"];
+    let filters: Vec<&str> = std::iter::once("--").chain(filters.iter().map(String::as_str)).collect();
+    cargo(arguments.into_iter().chain(filters), &[])
+}
+
+fn end_to_end_tests(filters: &[String], skipped_tests: &Path) -> Result<Outcome> {
+    let arguments = ["test", "--package", "lbstatd-tests", "--test", "e2e"];
+    let filters: Vec<&str> = std::iter::once("--").chain(filters.iter().map(String::as_str)).collect();
+    cargo(arguments.into_iter().chain(filters), &[("LBSTATD_SKIPPED_TESTS", skipped_tests.as_os_str())])
+}
+
+/// In a root of its own, where the unit finds the daemon at the place that it names.
+fn systemd_unit() -> Result<Outcome> {
+    let Some(analyze) = packages::find_program("systemd-analyze") else {
+        return Ok(Outcome::Skipped("there is no systemd-analyze here".to_owned()));
+    };
+    let root = root().join("target/systemd-root");
+    let (units, programs) = (root.join("etc/systemd/system"), root.join("usr/bin"));
+    std::fs::create_dir_all(&units)?;
+    std::fs::create_dir_all(&programs)?;
+    std::fs::copy(self::root().join("systemd/lbstatd.service"), units.join("lbstatd.service"))?;
+    std::fs::copy(lbstatd_tests::lbstatd_binary()?, programs.join("lbstatd"))?;
+    let output = Command::new(analyze)
+        .args(["verify", "--man=no", "--recursive-errors=no"])
+        .arg(format!("--root={}", root.display()))
+        .arg("lbstatd.service")
+        .output()?;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    if !output.status.success() || !said.trim().is_empty() {
+        bail!("systemd-analyze verify: {}: {said}", output.status);
+    }
+    Ok(Outcome::Passed)
+}
+
+fn cargo<'a>(arguments: impl IntoIterator<Item = &'a str>, env: &[(&str, &OsStr)]) -> Result<Outcome> {
+    let mut command = Command::new(cargo_program());
+    command.args(arguments).envs(env.iter().copied());
+    finish(command)
+}
+
+/// Another command of this program.
+fn xtask<'a>(arguments: impl IntoIterator<Item = &'a str>) -> Result<Outcome> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.args(arguments);
+    finish(command)
+}
+
+fn finish(mut command: Command) -> Result<Outcome> {
+    command.current_dir(root());
+    let status: ExitStatus =
+        command.status().with_context(|| format!("cannot start {}", command.get_program().display()))?;
+    if !status.success() {
+        let arguments: Vec<_> = command.get_args().map(OsStr::to_string_lossy).collect();
+        let program = Path::new(command.get_program()).file_name().unwrap_or_default().display().to_string();
+        bail!("`{program} {}`: {status}", arguments.join(" "));
+    }
+    Ok(Outcome::Passed)
+}
+
+/// Tests that this machine cannot run append their names and reasons to it.
+fn skipped_tests_file() -> Result<PathBuf> {
+    let folder = root().join("target");
+    std::fs::create_dir_all(&folder)?;
+    let file = folder.join(format!("skipped-tests-{}", std::process::id()));
+    std::fs::write(&file, "").with_context(|| format!("cannot write {}", file.display()))?;
+    Ok(file)
+}
+
+fn cargo_program() -> std::ffi::OsString {
+    std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+fn seconds(duration: Duration) -> String {
+    format!("{:.1} s", duration.as_secs_f64())
+}
