@@ -1,8 +1,7 @@
 //! `cargo xtask load`: builds the kernel programs from source, loads and attaches them, and shows what they count.
 
 use std::{
-    io::{Write, stdout},
-    thread,
+    io::{ErrorKind, Write, stdout},
     time::{Duration, Instant},
 };
 
@@ -37,7 +36,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             HookState::Failed(reason) => println!("  {:<20} failed: {reason}", hook.name),
         }
     }
-    // Ctrl-C ends the process, and with it its descriptors: the kernel detaches and frees everything by itself.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     loop {
         let started = Instant::now();
         let mut listeners = kernel.sample(&args.pid)?;
@@ -45,12 +44,22 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         if !args.pid.is_empty() {
             listeners.retain(|listener| listener.owned);
         }
-        print(&listeners, took).context("writing the table")?;
-        if args.once {
+        match print(&listeners, took) {
+            // `| head` has seen enough.
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(()),
+            printed => printed.context("writing the table")?,
+        }
+        let wait = Duration::from_secs_f64(args.interval);
+        if args.once || runtime.block_on(interrupted(wait)) {
+            // Dropping the kernel detaches everything; the end of the process would as well.
             return Ok(());
         }
-        thread::sleep(Duration::from_secs_f64(args.interval));
     }
+}
+
+/// Waits, and tells whether Ctrl-C came meanwhile.
+async fn interrupted(wait: Duration) -> bool {
+    tokio::time::timeout(wait, tokio::signal::ctrl_c()).await.is_ok()
 }
 
 fn print(listeners: &[Listener], took: Duration) -> std::io::Result<()> {
