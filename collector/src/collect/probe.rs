@@ -103,7 +103,6 @@ impl Probe {
             Event::Loaded(Ok((hooks, log))) => {
                 // The load is not a collection of its own: the first sample ends it.
                 self.source.collections = 0;
-                self.source.error = None;
                 self.state = State::Ready;
                 self.hooks = hooks;
                 if let Some(log) = log {

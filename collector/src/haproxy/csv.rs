@@ -91,17 +91,23 @@ impl<'a> Records<'a> {
     /// The field that begins at `at`, and the place of the comma or end of line behind it.
     #[inline]
     fn field(&mut self, bytes: &'a [u8], at: usize) -> Result<(Cow<'a, [u8]>, usize), Broken> {
-        // Fields are a few octets long: a plain loop beats a vectorised search.
-        let mut end = at;
-        loop {
-            match bytes.get(end) {
-                Some(b',' | b'\n') => return Ok((Cow::Borrowed(&bytes[at..end]), end)),
-                Some(b'"') if end == at => break,
-                Some(b'"') => return Err(Broken::Quote),
-                Some(_) => end += 1,
-                None => return Err(Broken::Cut),
+        // Fields are a few octets long: a plain loop beats a vectorised search. Digits and letters, which is nearly all
+        // of it, take one comparison.
+        for (length, &byte) in bytes[at..].iter().enumerate() {
+            if byte <= b',' {
+                match byte {
+                    b',' | b'\n' => return Ok((Cow::Borrowed(&bytes[at..at + length]), at + length)),
+                    b'"' if length == 0 => return self.quoted_field(bytes, at),
+                    b'"' => return Err(Broken::Quote),
+                    _ => {}
+                }
             }
         }
+        Err(Broken::Cut)
+    }
+
+    #[cold]
+    fn quoted_field(&mut self, bytes: &'a [u8], at: usize) -> Result<(Cow<'a, [u8]>, usize), Broken> {
         let (field, end) = quoted(bytes, at + 1)?;
         self.next_line += bytes[at..end].iter().filter(|byte| **byte == b'\n').count();
         match bytes.get(end) {

@@ -5,6 +5,7 @@
 //! collector that guesses would show wrong numbers.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::fmt;
 use std::net::SocketAddr;
 
@@ -189,9 +190,11 @@ fn stat(records: &mut Records<'_>) -> Result<Stat, Fault> {
     records.rest = &records.rest[b"# ".len()..];
     let mut fields = Vec::new();
     records.next(&mut fields)?;
-    let header = Header::resolve(&fields)?;
-    let [mut frontends, mut backends, mut servers] =
-        [&FRONTEND, &BACKEND, &SERVER].map(|schema| (TableBuilder::new(schema), places(schema, &fields)));
+    let names = Names::of(&fields);
+    let header = Header::resolve(fields.len(), &names)?;
+    let mut frontends = (TableBuilder::new(&FRONTEND), names.places(&FRONTEND)?);
+    let mut backends = (TableBuilder::new(&BACKEND), names.places(&BACKEND)?);
+    let mut servers = (TableBuilder::new(&SERVER), names.places(&SERVER)?);
     let mut listens = Vec::new();
     while records.next(&mut fields)? {
         if fields.len() != header.fields {
@@ -232,17 +235,10 @@ enum Kind {
 }
 
 impl Header {
-    fn resolve(names: &[Cow<'_, [u8]>]) -> Result<Self, Fault> {
-        let place = |name: &'static str| find(name, names);
-        let due = |name: &'static str| place(name).ok_or(Fault::Missing(name));
-        let known = [&FRONTEND, &BACKEND, &SERVER].into_iter().flat_map(|schema| schema.columns);
-        for name in known.map(|column| column.source).chain(["type", "addr"]) {
-            if own_columns(names).filter(|(_, other)| &***other == name.as_bytes()).count() > 1 {
-                return Err(Fault::Twice(name));
-            }
-        }
+    fn resolve(fields: usize, names: &Names<'_>) -> Result<Self, Fault> {
+        let due = |name: &'static str| names.place(name)?.ok_or(Fault::Missing(name));
         let (pxname, iid, sid, kind) = (due("pxname")?, due("iid")?, due("sid")?, due("type")?);
-        Ok(Self { fields: names.len(), pxname, iid, sid, kind, addr: place("addr") })
+        Ok(Self { fields, pxname, iid, sid, kind, addr: names.place("addr")? })
     }
 
     fn kind(&self, fields: &[Cow<'_, [u8]>]) -> Result<Kind, Fault> {
@@ -287,18 +283,35 @@ fn push<'a>(builder: &mut TableBuilder, value: impl Fn(usize) -> &'a [u8]) -> Re
     }
 }
 
-/// For each column of the schema, its place in the header.
-fn places(schema: &TableSchema, names: &[Cow<'_, [u8]>]) -> Vec<Option<usize>> {
-    schema.columns.iter().map(|column| find(column.source, names)).collect()
+/// HAProxy's own columns by name. Those of its modules stand behind a column named `-` and may have any name.
+struct Names<'f> {
+    places: HashMap<&'f [u8], usize>,
+    twice: Vec<&'f [u8]>,
 }
 
-fn find(name: &str, names: &[Cow<'_, [u8]>]) -> Option<usize> {
-    own_columns(names).find(|(_, other)| &***other == name.as_bytes()).map(|(place, _)| place)
-}
+impl<'f> Names<'f> {
+    fn of(header: &'f [Cow<'_, [u8]>]) -> Self {
+        let mut names = Self { places: HashMap::new(), twice: Vec::new() };
+        for (place, name) in header.iter().enumerate().take_while(|(_, name)| &***name != b"-") {
+            if names.places.insert(name, place).is_some() {
+                names.twice.push(name);
+            }
+        }
+        names
+    }
 
-/// HAProxy's own columns: those of its modules stand behind a column named `-` and may have any name.
-fn own_columns<'f, 'a>(names: &'f [Cow<'a, [u8]>]) -> impl Iterator<Item = (usize, &'f Cow<'a, [u8]>)> {
-    names.iter().enumerate().take_while(|(_, name)| &***name != b"-")
+    /// Where the column of this name stands, if there is one; there must not be two.
+    fn place(&self, name: &'static str) -> Result<Option<usize>, Fault> {
+        if self.twice.contains(&name.as_bytes()) {
+            return Err(Fault::Twice(name));
+        }
+        Ok(self.places.get(name.as_bytes()).copied())
+    }
+
+    /// For each column of the schema, its place in the header.
+    fn places(&self, schema: &'static TableSchema) -> Result<Vec<Option<usize>>, Fault> {
+        schema.columns.iter().map(|column| self.place(column.source)).collect()
+    }
 }
 
 /// Tells a response from a refusal, which HAProxy prints in its place.

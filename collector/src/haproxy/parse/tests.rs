@@ -212,6 +212,9 @@ proptest! {
     }
 }
 
+/// Raw values by name.
+type Fields = HashMap<String, Vec<u8>>;
+
 /// Every cell of the tables, and the number of rows, against [`naive`].
 fn compare(reading: &Reading, output: &[u8]) {
     let (info, rows) = naive(output);
@@ -235,7 +238,7 @@ fn compare(reading: &Reading, output: &[u8]) {
     assert_eq!(seen, reading.duplicates);
 }
 
-fn compare_row(table: &Table, row: usize, fields: &HashMap<String, Vec<u8>>) {
+fn compare_row(table: &Table, row: usize, fields: &Fields) {
     for (place, column) in table.schema().columns.iter().enumerate() {
         let raw = fields.get(column.source).map_or(&b""[..], Vec::as_slice);
         let expected = if place < table.schema().index {
@@ -257,7 +260,7 @@ fn trimmed(number: &str) -> &str {
     number.trim_start_matches('0')
 }
 
-fn arc(fields: &HashMap<String, Vec<u8>>, name: &str) -> u32 {
+fn arc(fields: &Fields, name: &str) -> u32 {
     let text = fields.get(name).map(|text| String::from_utf8_lossy(text).into_owned()).unwrap_or_default();
     text.parse().unwrap_or(1)
 }
@@ -267,7 +270,7 @@ fn pid(info: &str) -> u32 {
 }
 
 /// The same output read another way: octet by octet, all into maps of owned fields.
-fn naive(output: &[u8]) -> (HashMap<String, Vec<u8>>, Vec<HashMap<String, Vec<u8>>>) {
+fn naive(output: &[u8]) -> (Fields, Vec<Fields>) {
     let mut lines: Vec<Vec<u8>> = vec![Vec::new()];
     let mut quoted = false;
     for (at, &octet) in output.iter().enumerate() {
