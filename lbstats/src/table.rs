@@ -147,8 +147,9 @@ impl Table {
         });
         let index_fits =
             (0..schema.index).all(|column| table.column(column).iter().all(|&cell| index_of(cell).is_some()));
-        let ordered = schema.index == 0 || (1..table.rows).all(|row| table.index(row - 1).lt(table.index(row)));
-        (texts_fit && index_fits && ordered).then_some(table)
+        // Only an index that fits can be compared.
+        let ordered = || schema.index == 0 || (1..table.rows).all(|row| table.index(row - 1).lt(table.index(row)));
+        (texts_fit && index_fits && ordered()).then_some(table)
     }
 
     fn cell(&self, column: usize, row: usize) -> u64 {
@@ -357,6 +358,23 @@ mod tests {
         });
         assert_eq!(error, Err(FieldError::Index { field: "iid" }));
         assert_eq!(builder.finish().0, Table::empty(&SERVER));
+    }
+
+    #[test]
+    fn foreign_cells_make_a_table_only_if_their_index_does() {
+        let (table, _) = frontends(&[2, 9]);
+        let (cells, text) = table.parts();
+        let with = |place: usize, cell: u64| {
+            let mut cells = cells.to_vec();
+            cells[place] = cell;
+            Table::from_parts(&FRONTEND, cells, text.to_vec())
+        };
+        let iid = 2 * FRONTEND.place("iid").unwrap();
+        assert_eq!(with(iid, 2), Some(table.clone()));
+        for (place, cell) in [(iid, ABSENT), (iid, 1 << 31), (iid, 9), (iid, 10), (iid + 1, 2)] {
+            assert_eq!(with(place, cell), None, "cell {cell} at {place}");
+        }
+        assert_eq!(Table::from_parts(&FRONTEND, cells[1..].to_vec(), text.to_vec()), None);
     }
 
     #[test]

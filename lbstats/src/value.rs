@@ -37,7 +37,11 @@ impl fmt::Display for Value<'_> {
             }
             Value::OctetString(octets) => {
                 f.write_str("Hex-STRING: ")?;
-                octets.iter().try_for_each(|octet| write!(f, "{octet:02X} "))
+                // Sixteen to a line, as net-snmp's `snprint_hexstring`.
+                octets.chunks(16).enumerate().try_for_each(|(line, octets)| {
+                    f.write_str(if line == 0 { "" } else { "\n" })?;
+                    octets.iter().try_for_each(|octet| write!(f, "{octet:02X} "))
+                })
             }
         }
     }
@@ -59,5 +63,7 @@ mod tests {
         assert_eq!(Value::OctetString(b"").to_string(), "\"\"");
         assert_eq!(Value::OctetString(b"a \"b\"").to_string(), r#"STRING: "a \"b\"""#);
         assert_eq!(Value::OctetString(&[0xc3, 0xa9]).to_string(), "Hex-STRING: C3 A9 ");
+        let long = Value::OctetString(&[0xff; 17]).to_string();
+        assert_eq!(long, format!("Hex-STRING: {}\nFF ", "FF ".repeat(16)));
     }
 }

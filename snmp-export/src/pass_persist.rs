@@ -35,6 +35,7 @@ pub fn serve(
 ) -> io::Result<()> {
     let (mut line, mut answer) = (Vec::with_capacity(MAX_LINE), Vec::with_capacity(2 * MAX_VALUE));
     let (mut asked, mut found) = (Oid::default(), Oid::default());
+    let mut after_set = false;
     while read_line(&mut input, &mut line)? {
         answer.clear();
         match &line[..] {
@@ -61,8 +62,11 @@ pub fn serve(
                 }
                 answer.extend_from_slice(b"not-writable\n");
             }
+            // The rest of the value: snmpd sends an empty line behind it, and line feeds within it as they are.
+            _ if after_set => continue,
             _ => answer.extend_from_slice(NONE),
         }
+        after_set = answer == b"not-writable\n";
         match output.write_all(&answer).and_then(|()| output.flush()) {
             Err(error) if error.kind() == ErrorKind::BrokenPipe => break,
             result => result?,
@@ -246,6 +250,17 @@ mod tests {
             "getnext\n.1.3.6.1.4.1.58750.4.3.1.3.2.1.13.1.10\n",
             "PING\n",
         )));
+    }
+
+    #[test]
+    fn a_set_is_answered_once_however_many_lines_its_value_has() {
+        for value in ["integer 7\n", "string \"x y\"\n\n", "string \"x\ny\r\n\n\"\n\n"] {
+            assert_eq!(
+                text(&format!("PING\nset\n.1.3\n{value}PING\nx\n")),
+                "PONG\nnot-writable\nPONG\nNONE\n",
+                "{value:?}"
+            );
+        }
     }
 
     #[test]

@@ -259,6 +259,7 @@ pub static SERVER: TableSchema = TableSchema {
         mib(27, "lbServerThrottle", Integer, "throttle", gauge("haproxy_server_current_throttle"), "Share of weight and maxconn during slow start, in percent"),
         // Not in lbStats, for Prometheus only.
         extra("pxname", Text, None, "Name of the backend"),
+        extra("wredis", Counter64, counter("haproxy_server_redispatch_warnings_total"), "Requests sent to another server after a failure"),
         extra("rate_max", Counter64, gauge("haproxy_server_max_session_rate"), "Highest session rate since the start, a second"),
         extra("check_status", Text, states("haproxy_server_check_status", CHECK_STATES), "Result of the last health check"),
         extra("check_code", Counter64, gauge("haproxy_server_check_code"), "Status code of the last health check, of layer 5 to 7"),
