@@ -2,11 +2,12 @@
 //!
 //! Nothing is made ready ahead: an OID is found by binary search in the snapshot's own tables, an answer allocates
 //! nothing. A view is a list of branches, each a table under the OID of its entry; another subtree is another branch.
+//! A group of scalars is a branch too: the first row of a table, under the index 0.
 
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use lbstats::schema::{self, LBSTATS_ROOTS, TableSchema};
+use lbstats::schema::{self, ALOHA_PRODUCT, ALOHA_ROOT, ALOHA_SCALARS, LBSTATS_ROOTS, TableSchema};
 use lbstats::{Oid, Snapshot, Table, Value, unix_micros};
 
 /// One snapshot as SNMP sees it. Cheap to clone and to make: it holds no more than the snapshot.
@@ -29,33 +30,52 @@ pub struct Cell {
 struct Branch {
     entry: Oid,
     table: TableOf,
+    /// Arc and place in the table of each column, arcs ascending.
+    columns: Vec<(u32, usize)>,
+    /// Whether it shows the first row only, under the index 0.
+    scalars: bool,
 }
 
 type TableOf = fn(&Snapshot) -> &Table;
 
-/// The four tables of lbStats under each of its roots, ascending.
-static LBSTATS: LazyLock<Vec<Branch>> = LazyLock::new(|| {
+/// The four tables of lbStats under each of its roots.
+static LBSTATS: LazyLock<Vec<Branch>> = LazyLock::new(|| ordered(LBSTATS_ROOTS.into_iter().flat_map(tables_under)));
+
+/// The same, the twin in the ALOHA branch, and the scalars of its product.
+static WITH_ALOHA: LazyLock<Vec<Branch>> = LazyLock::new(|| {
+    let place = |source| schema::PROCESS.place(source).expect("scalars come from columns of the process");
+    let product = Branch {
+        entry: Oid::from(ALOHA_PRODUCT),
+        table: |snapshot| &snapshot.processes,
+        columns: ALOHA_SCALARS.iter().map(|(arc, source)| (*arc, place(source))).collect(),
+        scalars: true,
+    };
+    let roots = LBSTATS_ROOTS.into_iter().chain([ALOHA_ROOT]);
+    ordered(roots.flat_map(tables_under).chain([product]))
+});
+
+fn tables_under(root: &[u32]) -> [Branch; 4] {
     let tables: [(&TableSchema, TableOf); 4] = [
         (&schema::PROCESS, |snapshot| &snapshot.processes),
         (&schema::FRONTEND, |snapshot| &snapshot.frontends),
         (&schema::BACKEND, |snapshot| &snapshot.backends),
         (&schema::SERVER, |snapshot| &snapshot.servers),
     ];
-    let mut branches: Vec<Branch> = LBSTATS_ROOTS
-        .iter()
-        .flat_map(|root| {
-            tables.iter().map(|(schema, table)| {
-                let mut entry = Oid::from(*root);
-                entry.extend(&[schema.arc.expect("a table of lbStats has an arc"), 1]);
-                Branch { entry, table: *table }
-            })
-        })
-        .collect();
+    tables.map(|(schema, table)| {
+        let mut entry = Oid::from(root);
+        entry.extend(&[schema.arc.expect("a table of lbStats has an arc"), 1]);
+        let columns = schema.columns.iter().enumerate().filter_map(|(place, column)| Some((column.arc?, place)));
+        Branch { entry, table, columns: columns.collect(), scalars: false }
+    })
+}
+
+fn ordered(branches: impl Iterator<Item = Branch>) -> Vec<Branch> {
+    let mut branches: Vec<Branch> = branches.collect();
     branches.sort_by(|a, b| a.entry.cmp(&b.entry));
     let apart = branches.windows(2).all(|pair| !pair[1].entry.starts_with(&pair[0].entry));
     assert!(apart, "no branch grows on another");
     branches
-});
+}
 
 impl View {
     /// lbStats of this snapshot, under all its roots.
@@ -70,6 +90,12 @@ impl View {
             Some(read) if unix_micros().saturating_sub(read) <= oldest => Self::new(snapshot),
             _ => Self { snapshot, branches: &[] },
         }
+    }
+
+    /// This view with the ALOHA twin of lbStats and its product scalars; an empty one stays empty.
+    #[must_use]
+    pub fn with_aloha(self) -> Self {
+        if self.branches.is_empty() { self } else { Self { branches: &WITH_ALOHA, ..self } }
     }
 
     /// The snapshot it shows.
@@ -98,10 +124,11 @@ impl View {
     pub fn cell_at(&self, oid: &[u32]) -> Option<Cell> {
         let (branch, below) = self.branch_of(oid)?;
         let (&arc, index) = below.split_first()?;
-        let table = self.table(branch);
-        let columns = table.schema().mib_columns();
-        let column = columns.binary_search_by_key(&Some(arc), |column| column.arc).ok()?;
-        let row = table.row_at(index)?;
+        let column = self.branches[branch].columns.binary_search_by_key(&arc, |(arc, _)| *arc).ok()?;
+        let row = match self.branches[branch].scalars {
+            false => self.table(branch).row_at(index)?,
+            true => (index == [0] && self.rows(branch) > 0).then_some(0)?,
+        };
         Some(Cell { branch, column, row })
     }
 
@@ -111,11 +138,10 @@ impl View {
             return self.first_from(self.branches.partition_point(|branch| *branch.entry <= *oid));
         };
         let Some((&arc, index)) = below.split_first() else { return self.first_from(branch) };
-        let table = self.table(branch);
-        let columns = table.schema().mib_columns();
-        let column = columns.partition_point(|column| column.arc < Some(arc));
-        if columns.get(column).is_some_and(|declared| declared.arc == Some(arc)) {
-            let row = table.row_after(index);
+        let Branch { columns, scalars, .. } = &self.branches[branch];
+        let column = columns.partition_point(|(column, _)| *column < arc);
+        if columns.get(column).is_some_and(|(column, _)| *column == arc) {
+            let row = if *scalars { usize::from(!index.is_empty()) } else { self.table(branch).row_after(index) };
             return self.cell_from(Cell { branch, column, row });
         }
         self.cell_from(Cell { branch, column, row: 0 })
@@ -131,15 +157,19 @@ impl View {
     /// # Panics
     /// May panic for a cell of another view, as [`View::value`].
     pub fn oid(&self, cell: Cell, into: &mut Oid) {
-        let table = self.table(cell.branch);
-        into.assign(&self.branches[cell.branch].entry);
-        into.extend(table.schema().columns[cell.column].arc.as_slice());
-        table.index(cell.row).for_each(|arc| into.extend(&[arc]));
+        let Branch { entry, columns, scalars, .. } = &self.branches[cell.branch];
+        into.assign(entry);
+        into.extend(&[columns[cell.column].0]);
+        if *scalars {
+            into.extend(&[0]);
+        } else {
+            self.table(cell.branch).index(cell.row).for_each(|arc| into.extend(&[arc]));
+        }
     }
 
     /// The value of a cell of this view.
     pub fn value(&self, cell: Cell) -> Value<'_> {
-        self.table(cell.branch).value(cell.column, cell.row)
+        self.table(cell.branch).value(self.branches[cell.branch].columns[cell.column].1, cell.row)
     }
 
     /// The branch that `oid` is in, and what remains of it below the branch's entry.
@@ -150,18 +180,23 @@ impl View {
 
     /// The first cell of the first branch from this one that has any.
     fn first_from(&self, branch: usize) -> Option<Cell> {
-        let branch = (branch..self.branches.len()).find(|branch| !self.table(*branch).is_empty())?;
+        let branch = (branch..self.branches.len()).find(|branch| self.rows(*branch) > 0)?;
         Some(Cell { branch, column: 0, row: 0 })
     }
 
     /// This cell, or where its column, or its table, has no such row or column, the first cell after it.
     fn cell_from(&self, mut cell: Cell) -> Option<Cell> {
-        let table = self.table(cell.branch);
-        if cell.row >= table.len() {
+        let rows = self.rows(cell.branch);
+        if cell.row >= rows {
             cell = Cell { column: cell.column + 1, row: 0, ..cell };
         }
-        let there = !table.is_empty() && cell.column < table.schema().mib_columns().len();
+        let there = rows > 0 && cell.column < self.branches[cell.branch].columns.len();
         if there { Some(cell) } else { self.first_from(cell.branch + 1) }
+    }
+
+    fn rows(&self, branch: usize) -> usize {
+        let rows = self.table(branch).len();
+        if self.branches[branch].scalars { rows.min(1) } else { rows }
     }
 
     fn table(&self, branch: usize) -> &Table {
@@ -180,9 +215,13 @@ mod tests {
     use proptest::prelude::*;
 
     /// Every cell under its OID, straight from the tables.
-    fn model(snapshot: &Snapshot) -> BTreeMap<Vec<u32>, Value<'_>> {
+    fn model(snapshot: &Snapshot, aloha: bool) -> BTreeMap<Vec<u32>, Value<'_>> {
         let mut cells = BTreeMap::new();
-        for root in LBSTATS_ROOTS {
+        for (arc, source) in ALOHA_SCALARS.iter().filter(|_| aloha && !snapshot.processes.is_empty()) {
+            let place = schema::PROCESS.place(source).unwrap();
+            cells.insert([ALOHA_PRODUCT, &[*arc, 0]].concat(), snapshot.processes.value(place, 0));
+        }
+        for root in LBSTATS_ROOTS.into_iter().chain(aloha.then_some(ALOHA_ROOT)) {
             for table in snapshot.lbstats() {
                 for (place, column) in table.schema().mib_columns().iter().enumerate() {
                     for row in 0..table.len() {
@@ -226,11 +265,12 @@ mod tests {
         #[test]
         fn next_and_get_are_those_of_an_ordered_map(
             ids in ids(), pick: prop::sample::Index, cut in 0_usize..16, arc in 0_u32..16,
-            more in vec(prop_oneof![0_u32..30, Just(u32::MAX)], 0..6),
+            more in vec(prop_oneof![0_u32..30, Just(u32::MAX)], 0..6), aloha: bool,
         ) {
             let snapshot = Arc::new(sample::snapshot(&ids));
-            let cells = model(&snapshot);
+            let cells = model(&snapshot, aloha);
             let view = View::new(snapshot.clone());
+            let view = if aloha { view.with_aloha() } else { view };
             let oid = near(&cells.keys().cloned().collect::<Vec<_>>(), pick, cut, arc, &more);
             prop_assert_eq!(view.get(&oid), cells.get(&oid).copied());
             let expected = cells.range((Bound::Excluded(oid.clone()), Bound::Unbounded)).next();
@@ -240,15 +280,16 @@ mod tests {
         }
 
         #[test]
-        fn a_walk_meets_every_cell_once_in_order(ids in ids()) {
+        fn a_walk_meets_every_cell_once_in_order(ids in ids(), aloha: bool) {
             let snapshot = Arc::new(sample::snapshot(&ids));
             let view = View::new(snapshot.clone());
+            let view = if aloha { view.with_aloha() } else { view };
             let (mut oid, mut next, mut by_oid) = (Oid::default(), Oid::default(), Vec::new());
             while let Some(value) = view.next(&oid, &mut next) {
                 by_oid.push((next.to_vec(), value));
                 std::mem::swap(&mut oid, &mut next);
             }
-            let expected: Vec<_> = model(&snapshot).into_iter().collect();
+            let expected: Vec<_> = model(&snapshot, aloha).into_iter().collect();
             prop_assert_eq!(&by_oid, &expected);
 
             let cells = std::iter::successors(view.cell_after(&[]), |cell| view.following(*cell));

@@ -22,6 +22,8 @@ use crate::publish::Published;
 
 /// The longest that the very first request waits for a first snapshot; no later request waits for anything.
 const FIRST_SNAPSHOT: Duration = Duration::from_millis(500);
+/// A walk that makes no request for so long is over; managers repeat a request that got lost after one to three seconds.
+const PAUSE: Duration = Duration::from_secs(5);
 const BACK_OFF: std::ops::Range<Duration> = Duration::from_millis(50)..Duration::from_secs(2);
 
 /// Flags of `pass-persist`.
@@ -41,6 +43,12 @@ pub struct Args {
     /// Age of HAProxy's statistics above which the subtree is empty
     #[arg(long, value_name = "DURATION", default_value = "1m", value_parser = parse_duration)]
     max_age: Duration,
+    /// Longest walk that is answered from the moment it began; what is left of it is answered from newer values
+    #[arg(long, value_name = "DURATION", default_value = "2m", value_parser = parse_duration)]
+    max_walk: Duration,
+    /// Serve the ALOHA twin of lbStats (1.3.6.1.4.1.23263.4.2.1.3) and the product's name as well
+    #[arg(long)]
+    aloha: bool,
 }
 
 /// Answers on standard output until standard input ends.
@@ -55,11 +63,12 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         if let Some(first) = first.take() {
             let _ = first.recv_timeout(FIRST_SNAPSHOT);
         }
-        View::unless_older(published.load(), args.max_age)
+        let view = View::unless_older(published.load(), args.max_age);
+        if args.aloha { view.with_aloha() } else { view }
     };
     let input = io::stdin().lock();
     let output = io::stdout().lock();
-    snmp_export::pass_persist::serve(input, output, Walks::default(), newest).context("snmpd is gone")
+    snmp_export::pass_persist::serve(input, output, Walks::new(PAUSE, args.max_walk), newest).context("snmpd is gone")
 }
 
 /// Starts the thread that keeps `published` fresh. The receiver hears when the first snapshot is there, or cannot be.

@@ -19,6 +19,16 @@ pub static TABLES: [&TableSchema; 8] = [&PROCESS, &FRONTEND, &BACKEND, &SERVER, 
 pub static LBSTATS_ROOTS: [&[u32]; 2] =
     [&[1, 3, 6, 1, 4, 1, 23263, 4, 3, 1, 3], &[1, 3, 6, 1, 4, 1, 58750, 4, 3, 1, 3]];
 
+/// The root of the same tables in the older ALOHA branch, for managers that look there only.
+pub static ALOHA_ROOT: &[u32] = &[1, 3, 6, 1, 4, 1, 23263, 4, 2, 1, 3];
+
+/// The group of scalars by which managers recognise an ALOHA, `alProductInfo`.
+pub static ALOHA_PRODUCT: &[u32] = &[1, 3, 6, 1, 4, 1, 23263, 4, 2, 1, 1];
+
+/// The scalars of that group that HAProxy can fill: arc, and the field of `show info`. They are alProductName,
+/// alProductVersion and alProductBuildDate.
+pub static ALOHA_SCALARS: [(u32, &str); 3] = [(1, "Name"), (3, "Version"), (6, "Release_date")];
+
 /// A table: what one row describes, and its columns.
 pub struct TableSchema {
     /// Name of the table; for lbStats, its name in the MIB.
@@ -294,6 +304,12 @@ mod tests {
                 assert!(table.place(source).is_some(), "{}: label {label} of {source}", table.name);
             }
         }
+    }
+
+    #[test]
+    fn scalars_come_from_columns_and_ascend() {
+        assert!(ALOHA_SCALARS.is_sorted_by_key(|(arc, _)| arc));
+        assert!(ALOHA_SCALARS.iter().all(|(_, source)| PROCESS.place(source).is_some()));
     }
 
     #[test]
