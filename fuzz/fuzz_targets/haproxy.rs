@@ -1,13 +1,14 @@
 //! What HAProxy prints on its stats socket: read or refused, whole and as each of its two responses.
 #![no_main]
 
-use libfuzzer_sys::fuzz_target;
 use lbstatd::haproxy;
+use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|octets: &[u8]| {
     let _ = haproxy::parse(octets);
     let _ = haproxy::parse_info(octets);
-    if let Ok(stat) = haproxy::parse_stat(octets) {
+    if let Ok((stat, rest)) = haproxy::parse_stat(octets) {
+        assert!(octets.ends_with(rest));
         for table in [&stat.frontends, &stat.backends, &stat.servers] {
             for row in 1..table.len() {
                 assert!(table.index(row - 1).lt(table.index(row)), "rows ascend");

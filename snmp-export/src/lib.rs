@@ -22,6 +22,7 @@
 pub mod pass_persist;
 #[cfg(test)]
 mod sample;
+mod spelled;
 mod view;
 mod walks;
 

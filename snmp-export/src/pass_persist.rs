@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use lbstats::{Oid, Value};
 
+use crate::spelled::{Spelled, push_decimal};
 use crate::view::View;
 use crate::walks::Walks;
 
@@ -34,7 +35,7 @@ pub fn serve(
     mut newest: impl FnMut() -> View,
 ) -> io::Result<()> {
     let (mut line, mut answer) = (Vec::with_capacity(MAX_LINE), Vec::with_capacity(2 * MAX_VALUE));
-    let (mut asked, mut found) = (Oid::default(), Oid::default());
+    let (mut asked, mut found, mut answered) = (Oid::default(), Oid::default(), Spelled::default());
     let mut after_set = false;
     while read_line(&mut input, &mut line)? {
         answer.clear();
@@ -45,16 +46,23 @@ pub fn serve(
                     break;
                 }
                 let value = parse_oid(&line, &mut asked).then(|| walks.get(Instant::now(), &asked, &mut newest));
-                push_varbind(&mut answer, &asked, value.flatten());
+                answered.assign(&asked);
+                push_varbind(&mut answer, answered.text(), value.flatten());
             }
             b"getnext" => {
                 if !read_line(&mut input, &mut line)? {
                     break;
                 }
-                let value = parse_oid(&line, &mut asked)
+                // A walk asks for what follows the answer before.
+                let known = line == answered.text() && !line.is_empty();
+                if known {
+                    asked.assign(answered.oid());
+                }
+                let value = (known || parse_oid(&line, &mut asked))
                     .then(|| walks.next(Instant::now(), &asked, &mut found, &mut newest))
                     .flatten();
-                push_varbind(&mut answer, &found, value);
+                answered.assign(&found);
+                push_varbind(&mut answer, answered.text(), value);
             }
             b"set" => {
                 if !read_line(&mut input, &mut line)? || !read_line(&mut input, &mut line)? {
@@ -86,7 +94,7 @@ fn read_line(input: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<bool> {
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,
             Err(error) => return Err(error),
         };
-        let end = available.iter().position(|octet| *octet == b'\n');
+        let end = memchr::memchr(b'\n', available);
         let part = &available[..end.unwrap_or(available.len())];
         // One octet more than a line may have tells that it is too long.
         line.extend_from_slice(&part[..part.len().min(MAX_LINE + 1 - line.len())]);
@@ -111,12 +119,9 @@ fn parse_oid(line: &[u8], oid: &mut Oid) -> bool {
 }
 
 /// OID, type and value on a line each, or NONE.
-fn push_varbind(answer: &mut Vec<u8>, oid: &[u32], value: Option<Value<'_>>) {
+fn push_varbind(answer: &mut Vec<u8>, oid: &[u8], value: Option<Value<'_>>) {
     let Some(value) = value else { return answer.extend_from_slice(NONE) };
-    for arc in oid {
-        answer.push(b'.');
-        push_decimal(answer, u64::from(*arc));
-    }
+    answer.extend_from_slice(oid);
     match value {
         Value::Integer(number) => {
             answer.extend_from_slice(if number < 0 { b"\ninteger\n-" } else { b"\ninteger\n" });
@@ -136,20 +141,6 @@ fn push_varbind(answer: &mut Vec<u8>, oid: &[u32], value: Option<Value<'_>>) {
         }
     }
     answer.push(b'\n');
-}
-
-fn push_decimal(answer: &mut Vec<u8>, mut number: u64) {
-    let mut digits = [0; 20];
-    let mut start = digits.len();
-    loop {
-        start -= 1;
-        digits[start] = b"0123456789"[(number % 10) as usize];
-        number /= 10;
-        if number == 0 {
-            break;
-        }
-    }
-    answer.extend_from_slice(&digits[start..]);
 }
 
 /// The octets without those that end a line or a C string, and no more of them than snmpd reads as one line.

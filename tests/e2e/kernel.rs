@@ -3,7 +3,8 @@
 use std::net::SocketAddr;
 
 use lbstatd_tests::{
-    Backend, Connection, Haproxy, HaproxyConfig, Lbstatd, LbstatdConfig, Level, Reply, address, wait_until,
+    Backend, Connection, Haproxy, HaproxyConfig, Lbstatd, LbstatdConfig, Level, Reply, address, lbstatd_binary, run,
+    wait_until,
 };
 
 use crate::exposition::Exposition;
@@ -83,6 +84,14 @@ backend servers
     let by_haproxy = |metric: &str| page.get(&format!("haproxy_frontend_{metric}_total{{proxy=\"busy\"}}"));
     assert_eq!(by_haproxy("connections"), Some(all.accepted));
     assert_eq!((by_haproxy("bytes_in"), by_haproxy("bytes_out")), (Some(all.received), Some(all.acked)));
+
+    let dump: serde_json::Value = serde_json::from_str(&dump_of(&lbstatd, "json")).unwrap();
+    let rows = dump["tables"]["kernelListeners"].as_array().unwrap();
+    let row = rows.iter().find(|row| row["proxy"] == "busy").unwrap();
+    assert_eq!((&row["accepted"], &row["open"]), (&27.into(), &0.into()));
+    assert_eq!((&row["bytes_received"], &row["bytes_acked"]), (&(121 * REQUEST).into(), &(121 * REPLY).into()));
+    let page = Exposition::parse(&dump_of(&lbstatd, "prometheus"));
+    assert_eq!(counted(&page, "busy", busy), Some(all));
 }
 
 #[test]
@@ -223,6 +232,14 @@ backend servers
 
 fn start(level: Level, sections: String) -> Haproxy {
     Haproxy::start(HaproxyConfig { level, sections, ..HaproxyConfig::default() }).unwrap()
+}
+
+fn dump_of(lbstatd: &Lbstatd, format: &str) -> String {
+    let control = lbstatd.control();
+    let arguments = ["dump", "--format", format, "--control", control.to_str().unwrap()];
+    let output = run(lbstatd_binary().unwrap(), |command| command.args(arguments)).unwrap();
+    assert_eq!((output.status.code(), output.stderr.as_str()), (Some(0), ""));
+    output.stdout
 }
 
 /// Waits for exactly this; a counter that has gone beyond it never comes back, and fails with what was seen last.

@@ -6,16 +6,22 @@
 #![expect(clippy::unwrap_used, reason = "all of this is tests, where a failure is a panic with its reason")]
 
 mod exposition;
+mod hang;
 mod hostile;
 mod kernel;
+mod managers;
 mod mib;
+mod nobody;
 mod outages;
+mod privileges;
 mod protocol;
 mod reading;
 mod scrape;
+mod several;
 mod signals;
 mod skip;
 mod tap;
 mod usage;
+mod versions;
 mod walk;
 mod zoo;

@@ -1,10 +1,11 @@
 //! HAProxy stops, freezes and comes back under the running daemon, and snmpd never waits for it.
 
 use lbstatd_tests::{Answer, Lbstatd, LbstatdConfig, Level, SnmpValue, wait_until};
+use rustix::process::Signal;
 
 use crate::exposition::Exposition;
 use crate::reading::{ROOTS, Reading};
-use crate::walk::{through, wait_for_rows};
+use crate::walk::{alone, through, wait_for_rows};
 use crate::zoo;
 
 #[test]
@@ -51,9 +52,11 @@ fn the_last_snapshot_outlives_haproxy_with_its_age_and_the_reason() {
 fn snmpd_answers_while_haproxy_is_frozen() {
     let zoo = zoo::start(Level::Operator);
     let lbstatd = Lbstatd::start(&LbstatdConfig::new(zoo.haproxy.socket())).unwrap();
-    let snmpd = through(&lbstatd);
     let rows = Reading::of(&zoo.haproxy).rows();
-    wait_for_rows(&snmpd, ROOTS[0], rows);
+    let snmpds = [through(&lbstatd), alone(&zoo.haproxy.socket())];
+    for snmpd in &snmpds {
+        wait_for_rows(snmpd, ROOTS[0], rows);
+    }
     let up = format!("lbstatd_up{{source=\"haproxy\",target=\"{}\"}}", zoo.haproxy.socket().display());
     let page = || Exposition::of(&lbstatd);
 
@@ -61,11 +64,37 @@ fn snmpd_answers_while_haproxy_is_frozen() {
     wait_until("the source to be down", page, |page| page.get(&up) == Some(0.0)).unwrap();
     // An snmpd that hangs would not answer the tools within their 10 s.
     for _ in 0..20 {
-        snmpd.client().uptime().unwrap();
-        assert_eq!(snmpd.client().bulk_walk(ROOTS[0]).unwrap().len(), rows);
+        for snmpd in &snmpds {
+            snmpd.client().uptime().unwrap();
+            assert_eq!(snmpd.client().bulk_walk(ROOTS[0]).unwrap().len(), rows);
+        }
     }
     drop(frozen);
     wait_until("the source to be up", page, |page| page.get(&up) == Some(1.0)).unwrap();
+}
+
+#[test]
+fn snmpd_answers_while_the_daemon_is_away() {
+    let zoo = zoo::start(Level::Operator);
+    let mut lbstatd = Lbstatd::start(&LbstatdConfig::new(zoo.haproxy.socket())).unwrap();
+    let snmpd = through(&lbstatd);
+    let rows = Reading::of(&zoo.haproxy).rows();
+    wait_for_rows(&snmpd, ROOTS[0], rows);
+    let uptime = format!("{}.1.1.8.1", ROOTS[0]);
+    let seconds = || match &snmpd.client().get(&[&uptime])?.remove(0).answer {
+        Answer::Value(SnmpValue::Integer(seconds)) => Ok(*seconds),
+        other => anyhow::bail!("{other:?}"),
+    };
+
+    lbstatd.end_with(Signal::KILL).unwrap();
+    let last = seconds().unwrap();
+    for _ in 0..20 {
+        snmpd.client().uptime().unwrap();
+        assert_eq!(snmpd.client().bulk_walk(ROOTS[0]).unwrap().len(), rows);
+    }
+    assert_eq!(seconds().unwrap(), last, "values move without a daemon");
+    lbstatd.start_again().unwrap();
+    wait_until("the daemon's values again", seconds, |now| *now > last).unwrap();
 }
 
 #[test]

@@ -1,9 +1,12 @@
 //! How the daemon ends, and that nothing is left of it.
 
+use std::os::unix::net::UnixDatagram;
 use std::path::Path;
+use std::time::Duration;
 
-use lbstatd_tests::{Lbstatd, LbstatdConfig, Level, wait_for};
+use lbstatd_tests::{Lbstatd, LbstatdConfig, Level, Process, lbstatd_binary, wait_for};
 use rustix::process::Signal;
+use tempfile::TempDir;
 
 use crate::walk::through;
 use crate::zoo;
@@ -19,6 +22,32 @@ fn a_signal_ends_it_at_once_and_its_socket_goes_with_it() {
         assert_eq!(status.code(), Some(0), "after {signal:?}: {}", lbstatd.log());
         assert!(!lbstatd.control().exists(), "the control socket is left after {signal:?}");
     }
+}
+
+#[test]
+fn systemd_is_told_when_it_is_ready_and_when_it_stops() {
+    let zoo = zoo::start(Level::Operator);
+    let dir = TempDir::with_prefix("lbstatd-notify-").unwrap();
+    let path = dir.path().join("notify");
+    let systemd = UnixDatagram::bind(&path).unwrap();
+    systemd.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    let heard = || {
+        let mut message = [0; 256];
+        let length = systemd.recv(&mut message).unwrap();
+        String::from_utf8_lossy(&message[..length]).trim_end().to_owned()
+    };
+    let mut lbstatd = Process::start(lbstatd_binary().unwrap(), dir.path().join("log"), |command| {
+        command
+            .args(["run", "--ebpf", "off", "--stats-socket"])
+            .arg(zoo.haproxy.socket())
+            .arg("--control")
+            .arg(dir.path().join("control.sock"))
+            .env("NOTIFY_SOCKET", &path)
+    })
+    .unwrap();
+    assert_eq!(heard(), "READY=1");
+    assert_eq!(lbstatd.end_with(Signal::TERM).unwrap().code(), Some(0));
+    assert_eq!(heard(), "STOPPING=1");
 }
 
 #[test]

@@ -20,9 +20,11 @@ pub(crate) fn with_ebpf(test: &str, config: LbstatdConfig) -> Option<Lbstatd> {
     None
 }
 
-const UP: &str = r#"lbstatd_up{source="ebpf",target=""}"#;
+/// The kernel as a source.
+pub(crate) const UP: &str = r#"lbstatd_up{source="ebpf",target=""}"#;
 
-fn reason(page: &Exposition) -> Option<&str> {
+/// Why the kernel is none.
+pub(crate) fn reason(page: &Exposition) -> Option<&str> {
     page.family("lbstatd_source_error_info").map(|(labels, _)| labels).find(|labels| labels.contains("\"ebpf\""))
 }
 

@@ -2,11 +2,10 @@
 
 use std::path::Path;
 
-use lbstatd_tests::packages::find_program;
 use lbstatd_tests::{Lbstatd, LbstatdConfig, Level, Output, lbstatd_binary, run};
 use tempfile::TempDir;
 
-use crate::skip;
+use crate::nobody::{NONE, folder_with_lbstatd, is_out_of_reach, options, set_mode};
 use crate::zoo;
 
 fn lbstatd(arguments: &[&str]) -> Output {
@@ -65,7 +64,7 @@ fn what_is_missing_at_run_time_is_1_and_named_with_its_remedy() {
     let dir = TempDir::new().unwrap();
     let socket = dir.path().join("none.sock");
     let socket = socket.to_str().unwrap();
-    assert_one_line(&lbstatd(&["dump", "--stats-socket", socket]), 1, &[socket, "No such file"]);
+    assert_one_line(&lbstatd(&["dump", "--stats-socket", socket]), 1, &[socket, "no such socket", "stats socket"]);
     assert_one_line(&lbstatd(&["dump", "--control", socket]), 1, &[socket, "No such file", "lbstatd run"]);
 
     let control = dir.path().join("no/folder/control.sock");
@@ -103,16 +102,13 @@ fn an_address_in_use_and_a_second_daemon_are_refused() {
 
 #[test]
 fn a_refused_permission_names_the_path_and_the_remedy() {
-    if !rustix::process::geteuid().is_root() {
-        return skip::skipped(
-            "a_refused_permission_names_the_path_and_the_remedy",
-            "only root can become somebody else",
-        );
+    if is_out_of_reach("a_refused_permission_names_the_path_and_the_remedy") {
+        return;
     }
     let zoo = zoo::start(Level::Operator);
     let socket = zoo.haproxy.socket();
     // Everybody may enter the folder; the socket itself is mode 0600 and root's.
-    open_to_everybody(socket.parent().unwrap());
+    set_mode(socket.parent().unwrap(), 0o755);
     let socket = socket.to_str().unwrap();
     let output = as_nobody(&["dump", "--stats-socket", socket]);
     assert_one_line(&output, 1, &[socket, "ermission denied", "mode"]);
@@ -142,21 +138,6 @@ fn check_finds_what_is_wrong_and_says_how_to_mend_it() {
 
 /// As the user nobody, without groups and capabilities.
 fn as_nobody(arguments: &[&str]) -> Output {
-    let setpriv = find_program("setpriv").expect("util-linux is part of every Debian");
-    // Where the binary is, nobody may not be able to go.
-    let dir = TempDir::with_prefix("lbstatd-nobody-").unwrap();
-    open_to_everybody(dir.path());
-    let binary = dir.path().join("lbstatd");
-    std::fs::copy(lbstatd_binary().unwrap(), &binary).unwrap();
-    run(setpriv, |command| {
-        let options = ["--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all", "--bounding-set=-all"];
-        command.args(options).arg(&binary).args(arguments)
-    })
-    .unwrap()
-}
-
-fn open_to_everybody(folder: &Path) {
-    use std::os::unix::fs::PermissionsExt;
-
-    std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let (_dir, binary) = folder_with_lbstatd();
+    run("setpriv", |command| command.args(options(NONE)).arg(&binary).args(arguments)).unwrap()
 }

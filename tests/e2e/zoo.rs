@@ -47,7 +47,7 @@ backend app
     server maint {server} disabled
     server spare {server} backup
     server down {nobody} check inter 200ms
-    server slow {server} check inter 200ms rise 1 fall 1 slowstart 1h weight 100
+    server slow {server} check inter 200ms rise 1 fall 1 slowstart 100s weight 100
     server limited {server} maxconn 10 maxqueue 5 id 2147483647
     server tracked {server} track app/slow
 backend down_and_out
@@ -62,21 +62,24 @@ listen both
 "
     );
     let haproxy = Haproxy::start(HaproxyConfig { level, global: global.to_owned(), sections }).unwrap();
-    let status = |stat: &str, row: &str| {
-        let line = stat.lines().find(|line| line.starts_with(row)).map(str::to_owned);
-        line.and_then(|line| line.split(',').nth(17).map(str::to_owned)).unwrap_or_default()
+    let becomes = |row: &str, column: &str, wanted: fn(&str) -> bool| {
+        let observe = || Ok(field(&haproxy.command("show stat")?, row, column));
+        wait_until(&format!("{column} of {row} to be as wanted"), observe, |seen| wanted(seen)).unwrap();
     };
-    wait_until(
-        "health checks to settle",
-        || haproxy.command("show stat"),
-        |stat| {
-            status(stat, "app,down,") == "DOWN"
-                && status(stat, "app,slow,") == "UP"
-                && status(stat, "down_and_out,BACKEND,") == "DOWN"
-        },
-    )
-    .unwrap();
+    becomes("app,down,", "status", |status| status == "DOWN");
+    becomes("down_and_out,BACKEND,", "status", |status| status == "DOWN");
+    // It comes back at its next check, and then slowly.
+    becomes("app,slow,", "status", |status| status == "UP");
+    haproxy.command("set server app/slow health down").unwrap();
+    becomes("app,slow,", "throttle", |percent| !percent.is_empty());
     Zoo { haproxy, www, listen }
+}
+
+/// Of the row that begins so; the columns that are asked for come before any that may hold a comma.
+fn field(stat: &str, row: &str, column: &str) -> String {
+    let place = stat.lines().next().and_then(|header| header.split(',').position(|name| name == column));
+    let line = stat.lines().find(|line| line.starts_with(row));
+    line.zip(place).and_then(|(line, place)| line.split(',').nth(place)).unwrap_or_default().to_owned()
 }
 
 impl Zoo {

@@ -11,12 +11,14 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 
 use crate::process::Process;
+use crate::unpacked::Program;
 use crate::wait::{DEADLINE, wait_for};
 
 /// A HAProxy in the foreground, with a stats socket.
 #[derive(Debug)]
 pub struct Haproxy {
     process: Process,
+    program: Program,
     config: HaproxyConfig,
     dir: TempDir,
     starts: u32,
@@ -45,22 +47,34 @@ pub enum Level {
     Admin,
 }
 
+const STATS: &str = "stats.sock";
+/// The test bed's own.
+const ADMIN: &str = "test-bed.sock";
+
 impl Haproxy {
     /// Starts it and waits until its stats socket answers.
     ///
     /// # Errors
     /// When HAProxy refuses the configuration; with what it said.
     pub fn start(config: HaproxyConfig) -> Result<Self> {
+        Self::start_with(Program::named("haproxy"), config)
+    }
+
+    /// The same with a HAProxy of another release.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_with(program: Program, config: HaproxyConfig) -> Result<Self> {
         let dir = TempDir::with_prefix("lbstatd-haproxy-")?;
-        let process = spawn(dir.path(), &config, 0, None)?;
-        let mut haproxy = Self { process, config, dir, starts: 1 };
+        let process = spawn(dir.path(), &program, &config, 0, None)?;
+        let mut haproxy = Self { process, program, config, dir, starts: 1 };
         haproxy.wait_ready()?;
         Ok(haproxy)
     }
 
-    /// Path of its stats socket.
+    /// Path of its stats socket, of the level in its configuration.
     pub fn socket(&self) -> PathBuf {
-        self.dir.path().join("stats.sock")
+        self.dir.path().join(STATS)
     }
 
     /// Its process id.
@@ -73,12 +87,27 @@ impl Haproxy {
         self.process.log()
     }
 
-    /// What its stats socket answers to one command, without the empty line at the end.
+    /// What it answers to one command, without the empty line at the end; asked on a socket of its own, of level admin.
     ///
     /// # Errors
     /// When the socket does not answer to the end within 30 seconds.
     pub fn command(&self, command: &str) -> Result<String> {
-        stats_command(&self.socket(), command)
+        stats_command(&self.dir.path().join(ADMIN), command)
+    }
+
+    /// How many frontends, backends and servers it shows.
+    ///
+    /// # Errors
+    /// When the stats socket does not answer.
+    pub fn sizes(&self) -> Result<(usize, usize, usize)> {
+        let stat = self.command("show stat")?;
+        let mut lines = stat.lines();
+        let header = lines.next().unwrap_or_default();
+        let place = header.split(',').position(|name| name == "type").context("no column `type` in `show stat`")?;
+        // No field before it can hold a comma.
+        let types: Vec<&str> = lines.filter_map(|line| line.split(',').nth(place)).collect();
+        let count = |number| types.iter().filter(|kind| **kind == number).count();
+        Ok((count("0"), count("1"), count("2")))
     }
 
     /// Kills it; [`Self::restart`] brings it back.
@@ -103,7 +132,7 @@ impl Haproxy {
     /// # Errors
     /// As [`Self::start`].
     pub fn restart(&mut self) -> Result<()> {
-        self.process = spawn(self.dir.path(), &self.config, self.starts, None)?;
+        self.process = spawn(self.dir.path(), &self.program, &self.config, self.starts, None)?;
         self.starts += 1;
         self.wait_ready()
     }
@@ -114,7 +143,7 @@ impl Haproxy {
     /// # Errors
     /// As [`Self::start`].
     pub fn reload(&mut self) -> Result<Process> {
-        let new = spawn(self.dir.path(), &self.config, self.starts, Some(self.id()))?;
+        let new = spawn(self.dir.path(), &self.program, &self.config, self.starts, Some(self.id()))?;
         let old = std::mem::replace(&mut self.process, new);
         self.starts += 1;
         let id = self.id();
@@ -136,7 +165,7 @@ impl Haproxy {
     }
 
     fn wait_ready(&mut self) -> Result<()> {
-        let socket = self.socket();
+        let socket = self.dir.path().join(ADMIN);
         self.process.wait_ready(|| stats_command(&socket, "show info").map(|_| ()))
     }
 }
@@ -173,10 +202,16 @@ pub fn stats_command(socket: &Path, command: &str) -> Result<String> {
     }
 }
 
-fn spawn(dir: &Path, config: &HaproxyConfig, number: u32, takes_over_from: Option<u32>) -> Result<Process> {
+fn spawn(
+    dir: &Path,
+    program: &Program,
+    config: &HaproxyConfig,
+    number: u32,
+    takes_over_from: Option<u32>,
+) -> Result<Process> {
     let file = dir.join("haproxy.cfg");
     std::fs::write(&file, config.text(dir)).with_context(|| format!("cannot write {}", file.display()))?;
-    Process::start("haproxy", dir.join(format!("haproxy-{number}.log")), |command| {
+    program.start(dir.join(format!("haproxy-{number}.log")), |command| {
         // -db: in the foreground.
         command.arg("-db").arg("-f").arg(&file).current_dir(dir);
         match takes_over_from {
@@ -193,10 +228,11 @@ impl HaproxyConfig {
             Level::Operator => "operator",
             Level::Admin => "admin",
         };
-        let socket = dir.join("stats.sock");
         let mut text = String::from("global\n");
-        // Writing into a String cannot fail.
-        let _ = writeln!(text, "    stats socket {} mode 600 level {level}", socket.display());
+        for (name, level) in [(STATS, level), (ADMIN, "admin")] {
+            // Writing into a String cannot fail.
+            let _ = writeln!(text, "    stats socket {} mode 600 level {level}", dir.join(name).display());
+        }
         let _ = writeln!(text, "    stats timeout 1m\n    maxconn 2000\n    nbthread 2");
         text.push_str(&self.global);
         text.push('\n');

@@ -14,6 +14,8 @@ mod prometheus;
 mod snmp;
 mod snmpd;
 mod traffic;
+mod unpacked;
+mod versions;
 mod wait;
 
 pub use backend::{Backend, Reply};
@@ -23,6 +25,8 @@ pub use loopback::{address, http_get, local_address};
 pub use process::{Output, Process, run};
 pub use prometheus::{Prometheus, promtool_check};
 pub use snmp::{Answer, Snmp, SnmpValue, Varbind};
-pub use snmpd::{PassPersist, Snmpd};
+pub use snmpd::{MONITOR, PassPersist, Snmpd};
 pub use traffic::Connection;
+pub use unpacked::{Program, kept, unpacked};
+pub use versions::haproxy_release;
 pub use wait::{wait_for, wait_until};

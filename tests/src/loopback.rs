@@ -1,12 +1,12 @@
 //! Addresses that nobody else uses, and a small HTTP client.
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::atomic::{AtomicU16, Ordering};
 
 use anyhow::{Context, Result, bail};
 
-use crate::wait::DEADLINE;
+use crate::wait::{DEADLINE, wait_for};
 
 /// A loopback address and port for one listener, never given out twice.
 ///
@@ -20,13 +20,17 @@ pub fn address() -> SocketAddr {
     SocketAddr::from((Ipv4Addr::new(127, 64 | (high & 0x3f), middle, low), port))
 }
 
-/// A port on 127.0.0.1 that is free now, for what people will connect to by hand.
+/// A port on 127.0.0.1 that is free now, for TCP and UDP, for what people will connect to by hand.
 ///
 /// # Errors
 /// When none is.
 pub fn local_address() -> Result<SocketAddr> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("cannot find a free port on 127.0.0.1")?;
-    Ok(listener.local_addr()?)
+    wait_for("a free port on 127.0.0.1", || {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        let address = listener.local_addr()?;
+        UdpSocket::bind(address)?;
+        Ok(address)
+    })
 }
 
 /// The body of an answer 200 to GET.

@@ -1,7 +1,6 @@
 //! net-snmp's tools, with options that make their output exact.
 
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
@@ -110,6 +109,15 @@ impl Snmp {
         }
     }
 
+    /// Whether the agent answers at once; a question that comes before it listens is lost, and not worth waiting for.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub(crate) fn answers(&self) -> Result<()> {
+        let output = self.tool("snmpget", &["-t", "0.2"], &[".1.3.6.1.2.1.1.3.0"])?;
+        if output.status.success() { Ok(()) } else { bail!("{}: {}", self.agent, output.stderr) }
+    }
+
     /// Runs one of the tools with options of one's own; the agent's address goes between options and objects.
     ///
     /// # Errors
@@ -118,21 +126,21 @@ impl Snmp {
         self.tool_with_mibs(tool, None, options, objects)
     }
 
-    /// As [`Self::tool`], with a folder of MIB modules and the modules to load from there, beside the standard ones.
+    /// As [`Self::tool`], with the folders of MIB modules, separated by colons, and the modules to load from there.
     ///
     /// # Errors
     /// When the tool cannot be started.
     pub fn tool_with_mibs(
         &self,
         tool: &str,
-        mibs: Option<(&Path, &str)>,
+        mibs: Option<(&str, &str)>,
         options: &[&str],
         objects: &[&str],
     ) -> Result<Output> {
         run(tool, |command| {
             command.args(["-v2c", "-c", "public", "-t", "10", "-r", "0"]);
             match mibs {
-                Some((folder, modules)) => command.arg("-M").arg(folder).arg("-m").arg(modules),
+                Some((folders, modules)) => command.args(["-M", folders, "-m", modules]),
                 None => command.env("MIBS", ""),
             };
             command

@@ -11,7 +11,7 @@ use crate::loopback::address;
 use crate::process::Process;
 use crate::snmp::Snmp;
 
-/// An snmpd on a loopback address, read with community `public`.
+/// An snmpd on a loopback address, read with community `public`, and with SNMPv3 by [`MONITOR`].
 #[derive(Debug)]
 pub struct Snmpd {
     process: Process,
@@ -19,6 +19,14 @@ pub struct Snmpd {
     address: SocketAddr,
     _dir: TempDir,
 }
+
+/// Options of net-snmp's tools for the SNMPv3 user, who must authenticate and encrypt and may only read.
+#[rustfmt::skip] // An option and its value to a line.
+pub const MONITOR: [&str; 13] = [
+    "-v3", "-l", "authPriv", "-u", "monitor",
+    "-a", "SHA", "-A", "an authentication phrase",
+    "-x", "AES", "-X", "a privacy phrase",
+];
 
 /// A line `pass_persist` of its configuration.
 #[derive(Clone, Debug)]
@@ -60,7 +68,7 @@ impl Snmpd {
         let client = Snmp::new(address)?;
         let mut snmpd = Self { process, client, address, _dir: dir };
         let client = snmpd.client.clone();
-        snmpd.process.wait_ready(|| client.uptime().map(|_| ()))?;
+        snmpd.process.wait_ready(|| client.answers())?;
         Ok(snmpd)
     }
 
@@ -102,6 +110,9 @@ fn configuration(address: SocketAddr, pass_persist: &[PassPersist]) -> String {
     }
     // Read-write, so that a refused SET is refused by the subtree and not by the community.
     text.push_str("rwcommunity public 127.0.0.0/8 -V lbstatd\n");
+    // What net-snmp-create-v3-user writes, and the line beside it.
+    text.push_str("createUser monitor SHA \"an authentication phrase\" AES \"a privacy phrase\"\n");
+    text.push_str("rouser monitor priv -V lbstatd\n");
     for PassPersist { root, command } in pass_persist {
         text.push_str(&format!("pass_persist {root} {command}\n"));
     }

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod bench;
 mod build_ebpf;
 mod demo;
 mod load;
@@ -30,6 +31,8 @@ enum Command {
     Demo(demo::Args),
     /// Runs every check and test of the project
     Test(test::Args),
+    /// Measures speed, memory and CPU against a C program and with 20,000 servers
+    Bench(bench::Args),
     /// Writes the MIB modules generated from the schema
     Mib(mib::Args),
 }
@@ -40,6 +43,7 @@ fn main() -> ExitCode {
         Command::Load(args) => load::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Test(args) => test::run(&args),
+        Command::Bench(args) => bench::run(&args),
         Command::Mib(args) => mib::run(&args),
     };
     match result {

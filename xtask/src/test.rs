@@ -1,4 +1,4 @@
-//! `cargo xtask test`: every check and test of the project, in the order in which they fail fastest.
+//! `cargo xtask test`: every check and test of the project, one after the other, until one fails.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use lbstatd_tests::packages;
 /// Options.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Leaves out the rebuild of the kernel programs from source
+    /// Compares the kernel programs' object with the sources by hash only, and builds nothing anew
     #[arg(long)]
     fast: bool,
     /// Runs only the tests whose names contain one of these, and no other check
@@ -63,20 +63,18 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 fn steps<'a>(args: &'a Args, skipped_tests: &'a Path) -> Vec<Step<'a>> {
     let full = |title, run: Box<dyn Fn() -> Result<Outcome> + 'a>| Step { title, only_in_full: true, run };
     let tests = |title, run: Box<dyn Fn() -> Result<Outcome> + 'a>| Step { title, only_in_full: false, run };
-    let mut steps = vec![
+    let kernel: &[&str] = if args.fast { &["build-ebpf", "--check", "--no-build"] } else { &["build-ebpf", "--check"] };
+    vec![
         tests("Programs", Box::new(programs)),
         full("Format", Box::new(|| cargo(["fmt", "--all", "--check"], &[]))),
         full("Lints", Box::new(|| cargo(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"], &[]))),
+        full("Kernel programs", Box::new(|| xtask(kernel.iter().copied()))),
         full("MIB modules", Box::new(|| xtask(["mib", "--check"]))),
         tests("Unit tests", Box::new(|| unit_tests(&args.filters))),
         tests("Build lbstatd", Box::new(|| cargo(["build", "--package", "lbstatd"], &[]))),
         tests("End-to-end tests", Box::new(|| end_to_end_tests(&args.filters, skipped_tests))),
         full("systemd unit", Box::new(systemd_unit)),
-    ];
-    if !args.fast {
-        steps.push(full("Kernel programs from source", Box::new(|| xtask(["build-ebpf", "--check"]))));
-    }
-    steps
+    ]
 }
 
 fn programs() -> Result<Outcome> {
@@ -95,17 +93,23 @@ fn programs() -> Result<Outcome> {
     Ok(Outcome::Passed)
 }
 
-/// Of the shipped crates, the test bed and this one; the kernel programs have none that run outside the kernel.
+/// Of all crates, with the tests of the daemon against the real kernel and a real HAProxy; the kernel programs have none
+/// that run outside the kernel.
 fn unit_tests(filters: &[String]) -> Result<Outcome> {
-    let arguments = ["test", "--workspace", "--exclude", "lbstatd-ebpf", "--lib", "--bins"];
+    let arguments = ["test", "--workspace", "--exclude", "lbstatd-ebpf", "--exclude", "lbstatd-tests"];
     let filters: Vec<&str> = std::iter::once("--").chain(filters.iter().map(String::as_str)).collect();
     cargo(arguments.into_iter().chain(filters), &[])
 }
 
 fn end_to_end_tests(filters: &[String], skipped_tests: &Path) -> Result<Outcome> {
-    let arguments = ["test", "--package", "lbstatd-tests", "--test", "e2e"];
-    let filters: Vec<&str> = std::iter::once("--").chain(filters.iter().map(String::as_str)).collect();
-    cargo(arguments.into_iter().chain(filters), &[("LBSTATD_SKIPPED_TESTS", skipped_tests.as_os_str())])
+    // They wait for other processes most of the time.
+    let threads = 3 * std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = format!("--test-threads={threads}");
+    let arguments = ["test", "--package", "lbstatd-tests", "--lib", "--test", "e2e", "--", &threads];
+    cargo(
+        arguments.into_iter().chain(filters.iter().map(String::as_str)),
+        &[("LBSTATD_SKIPPED_TESTS", skipped_tests.as_os_str())],
+    )
 }
 
 /// In a root of its own, where the unit finds the daemon at the place that it names.

@@ -3,7 +3,9 @@
 //! snmpd reads our answers without a time limit, and a late one stops all of snmpd. So the thread that answers touches
 //! nothing but memory; another thread keeps the newest snapshot there, from the daemon or from HAProxy itself.
 
+use std::fs::File;
 use std::io;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -67,7 +69,8 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         if args.aloha { view.with_aloha() } else { view }
     };
     let input = io::stdin().lock();
-    let output = io::stdout().lock();
+    // Whole answers go out at once: the buffer of the standard library's handle would only copy them.
+    let output = File::from(io::stdout().as_fd().try_clone_to_owned()?);
     snmp_export::pass_persist::serve(input, output, Walks::new(PAUSE, args.max_walk), newest).context("snmpd is gone")
 }
 

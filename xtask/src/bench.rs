@@ -1,0 +1,83 @@
+//! `cargo xtask bench`: what lbstatd costs, against a C program of the same purpose and with 20,000 servers.
+//!
+//! Everything measured here is a process of its own under a real snmpd and a real HAProxy; a number is what the kernel
+//! says of that process, or a wall clock around a manager's walk. `docs/performance.md` has a run and what it says.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+use lbstatd_tests::packages::{self, Package};
+use lbstatd_tests::{Haproxy, HaproxyConfig};
+
+mod observe;
+mod pass_persist;
+mod responder;
+mod scale;
+
+/// Options.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    subject: Subject,
+}
+
+#[derive(clap::Subcommand)]
+enum Subject {
+    /// Walks 20,007 varbinds through snmpd, from lbstatd and from a C responder, in turns
+    PassPersist {
+        /// Turns; each walks every responder once with each tool
+        #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u8).range(1..))]
+        rounds: u8,
+    },
+    /// Starts and runs pass-persist on a HAProxy with 20,000 servers
+    Scale,
+}
+
+pub(crate) fn run(args: &Args) -> Result<()> {
+    let package = |name, program| Package { name, program: Some(program) };
+    packages::ensure(packages::DEMO)?;
+    packages::ensure(&[package("gcc", "cc"), package("libc6-dev", "cc")])?;
+    let lbstatd = build_release()?;
+    match args.subject {
+        Subject::PassPersist { rounds } => pass_persist::run(&lbstatd, rounds),
+        Subject::Scale => scale::run(&lbstatd),
+    }
+}
+
+/// The root of lbStats.
+const LBSTATS: &str = ".1.3.6.1.4.1.23263.4.3.1.3";
+
+/// A HAProxy with so many frontends, and so many servers in so many backends.
+fn haproxy(frontends: usize, backends: usize, servers: usize) -> Result<Haproxy> {
+    let mut sections =
+        String::from("defaults\n    mode http\n    timeout connect 5s\n    timeout client 5s\n    timeout server 5s\n");
+    for number in 1..=frontends {
+        let backend = number % backends + 1;
+        writeln!(sections, "frontend fe{number}\n    bind unix@fe{number}.sock\n    default_backend be{backend}")?;
+    }
+    for number in 1..=backends {
+        let servers = servers / backends + usize::from(number <= servers % backends);
+        writeln!(sections, "backend be{number}\n    server-template srv 1-{servers} 127.0.0.1:9")?;
+    }
+    Haproxy::start(HaproxyConfig { sections, ..HaproxyConfig::default() })
+}
+
+/// The program as it is shipped.
+fn build_release() -> Result<PathBuf> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let status = Command::new(cargo)
+        .args(["build", "--release", "--package", "lbstatd"])
+        .current_dir(root)
+        .status()
+        .context("cannot start cargo")?;
+    if !status.success() {
+        bail!("`cargo build --release --package lbstatd`: {status}");
+    }
+    // This program is in target/debug or target/release.
+    let here = std::env::current_exe()?;
+    let target = here.ancestors().nth(2).context("this program is in no target folder")?;
+    Ok(target.join("release/lbstatd"))
+}
