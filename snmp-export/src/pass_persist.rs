@@ -54,13 +54,10 @@ pub fn serve(
                     break;
                 }
                 // A walk asks for what follows the answer before.
-                let known = line == answered.text() && !line.is_empty();
-                if known {
-                    asked.assign(answered.oid());
-                }
-                let value = (known || parse_oid(&line, &mut asked))
-                    .then(|| walks.next(Instant::now(), &asked, &mut found, &mut newest))
-                    .flatten();
+                let goes_on = line == answered.text() && !line.is_empty();
+                let value = (goes_on || parse_oid(&line, &mut asked))
+                    .then(|| if goes_on { answered.oid() } else { &asked })
+                    .and_then(|oid| walks.next(Instant::now(), oid, &mut found, &mut newest));
                 answered.assign(&found);
                 push_varbind(&mut answer, answered.text(), value);
             }

@@ -296,7 +296,7 @@ fn ask_snmpd(agent: SocketAddr, pdu: u8, oid: &[u32]) {
 fn question(pdu: u8, oid: &[u32]) -> Vec<u8> {
     let mut octets = vec![u8::try_from(40 * oid[0] + oid[1]).unwrap()];
     for arc in &oid[2..] {
-        let groups = (0..5).rev().map(|group| (arc >> (7 * group)) as u8 & 0x7f).collect::<Vec<_>>();
+        let groups = (0..5).rev().map(|group| (arc >> (7 * group) & 0x7f).to_le_bytes()[0]).collect::<Vec<_>>();
         let first = groups.iter().position(|group| *group > 0).unwrap_or(4);
         octets.extend(groups[first..4].iter().map(|group| group | 0x80).chain([groups[4]]));
     }

@@ -158,8 +158,15 @@ fn fill(root: &Path, package: &str, suite: &str, mirror: &str) -> Result<()> {
         option.push(value);
         options.extend(["-o".into(), option]);
     }
-    // The folder is ours alone: no locks, and no user of apt's own for the download.
-    for option in ["APT::Install-Recommends=false", "Debug::NoLocking=1", "APT::Sandbox::User=root"] {
+    // The folder is ours alone: no locks, and no user of apt's own for the download. A source that cannot be reached is
+    // an error, and not after minutes.
+    for option in [
+        "APT::Install-Recommends=false",
+        "Debug::NoLocking=1",
+        "APT::Sandbox::User=root",
+        "APT::Update::Error-Mode=any",
+        "Acquire::http::Timeout=20",
+    ] {
         options.extend(["-o".into(), option.into()]);
     }
     succeed("apt-get", &options, &["update"])?;

@@ -63,7 +63,7 @@ static size_t search(const char *oid, int above)
 
 static int line(char *buffer, size_t size)
 {
-	if (!fgets_unlocked(buffer, size, stdin))
+	if (!fgets(buffer, size, stdin))
 		return 0;
 	buffer[strcspn(buffer, "\n")] = 0;
 	return 1;

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 
+use lbstats::Source;
 use snmp_export::{View, Walks};
 
 use crate::collect::{self, Ebpf};
@@ -123,8 +124,15 @@ fn collect_alone(settings: collect::Settings, published: &Arc<Published>, outcom
     let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
     runtime.block_on(async {
         let mut changes = published.changes();
+        let newest = published.clone();
         tokio::spawn(async move {
-            let _ = changes.changed().await;
+            // A round publishes without a socket that is slow, and the first snapshot is then an empty one.
+            let settled = |source: &Source| source.succeeded.is_some() || source.errors > 0;
+            while changes.changed().await.is_ok() {
+                if newest.load().sources.iter().all(settled) {
+                    break;
+                }
+            }
             let _ = outcome.send(());
         });
         let _ = collect::run(settings, published.clone(), std::future::pending()).await;

@@ -131,7 +131,7 @@ fn build_peer(dir: &Path, rows: &[Row]) -> Result<PathBuf> {
     let program = dir.join("passpersist");
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("bench/passpersist.c");
     let status = Command::new("cc")
-        .args(["-O2", "-Wall", "-Wextra", "-Werror", "-D_GNU_SOURCE", "-I"])
+        .args(["-O2", "-Wall", "-Wextra", "-Werror", "-I"])
         .args([dir, Path::new("-o"), &program, &source])
         .status()
         .context("cannot start cc")?;

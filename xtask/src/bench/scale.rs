@@ -59,6 +59,7 @@ fn observe(lbstatd: &Path, haproxy: &Haproxy, name: &str, option: &str, path: &P
     );
 
     let mut responder = Responder::start(Command::new(lbstatd).arg("pass-persist").arg(option).arg(path))?;
+    wait_for("the first row", || responder.next(LBSTATS)?.context("no row"))?;
     let start = Instant::now();
     let (ours, theirs) = (cpu(responder.id())?, cpu(haproxy.id())?);
     // A walk stays on its snapshot while newer ones come: memory is highest while several walk that began apart.
