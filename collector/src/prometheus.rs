@@ -173,7 +173,7 @@ mod tests {
     fn a_family_has_one_head_and_all_its_samples() {
         let page = exposition(&servers(&[(1, "a\"b", "UP 2/3")]));
         expect_test::expect![[r#"
-            # HELP haproxy_server_http_responses_total HTTP responses by class of status code.
+            # HELP haproxy_server_http_responses_total HTTP responses by class of status code
             # TYPE haproxy_server_http_responses_total counter
             haproxy_server_http_responses_total{proxy="www",server="a\"b",code="2xx"} 2
             haproxy_server_http_responses_total{proxy="www",server="a\"b",code="5xx"} 5"#]]

@@ -16,7 +16,7 @@ use crate::view::{Cell, View};
 /// Walks remembered at a time; one getnext for the 27 columns of a server takes 27.
 const MAX_WALKS: usize = 64;
 /// Snapshots kept at a time, since one may have many megabytes; one more ends the walks on the oldest.
-const MAX_VIEWS: usize = 4;
+const MAX_VIEWS: usize = 3;
 /// How long the newest view counts as such: the varbinds of one PDU, which come one after the other, agree.
 const BURST: Duration = Duration::from_millis(5);
 
