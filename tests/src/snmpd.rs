@@ -102,7 +102,8 @@ impl Snmpd {
 }
 
 fn configuration(address: SocketAddr, pass_persist: &[PassPersist]) -> String {
-    let mut text = format!("agentaddress udp:{address}\n");
+    // Its log is for what goes wrong, not for each request.
+    let mut text = format!("agentaddress udp:{address}\ndontLogTCPWrappersConnects yes\n");
     // A view that holds no more than what is asked for, as a careful administrator has it.
     text.push_str("view lbstatd included .1.3.6.1.2.1.1\n");
     for pass in pass_persist {

@@ -3,10 +3,9 @@
 use std::io::{IsTerminal, Write, stdout};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use lbstatd::control::Client;
 use lbstatd_tests::{
     Haproxy, Lbstatd, LbstatdConfig, PassPersist, Snmpd, lbstatd_binary, local_address, packages, wait_for,
@@ -18,6 +17,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 mod page;
 mod scene;
 
+use crate::test;
 use page::Page;
 
 /// Options.
@@ -37,18 +37,11 @@ struct Demo {
 
 pub(crate) fn run(args: &Args) -> Result<()> {
     packages::ensure(packages::DEMO)?;
-    build()?;
+    println!("Building lbstatd");
+    test::build_lbstatd()?;
     println!("Starting HAProxy, lbstatd and snmpd");
     let demo = start()?;
     if args.once { print_once(&demo) } else { show_until_stopped(&demo) }
-}
-
-fn build() -> Result<()> {
-    println!("Building lbstatd");
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let status = Command::new(cargo).args(["build", "--package", "lbstatd"]).current_dir(root()).status();
-    ensure!(status.context("cannot start cargo")?.success(), "cannot build lbstatd");
-    Ok(())
 }
 
 fn start() -> Result<Demo> {

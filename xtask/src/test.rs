@@ -67,11 +67,11 @@ fn steps<'a>(args: &'a Args, skipped_tests: &'a Path) -> Vec<Step<'a>> {
     vec![
         tests("Programs", Box::new(programs)),
         full("Format", Box::new(|| cargo(["fmt", "--all", "--check"], &[]))),
-        full("Lints", Box::new(|| cargo(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"], &[]))),
+        full("Lints", Box::new(lints)),
         full("Kernel programs", Box::new(|| xtask(kernel.iter().copied()))),
         full("MIB modules", Box::new(|| xtask(["mib", "--check"]))),
         tests("Unit tests", Box::new(|| unit_tests(&args.filters))),
-        tests("Build lbstatd", Box::new(|| cargo(["build", "--package", "lbstatd"], &[]))),
+        tests("Build lbstatd", Box::new(|| build_lbstatd().map(|()| Outcome::Passed))),
         tests("End-to-end tests", Box::new(|| end_to_end_tests(&args.filters, skipped_tests))),
         full("systemd unit", Box::new(systemd_unit)),
     ]
@@ -93,24 +93,31 @@ fn programs() -> Result<Outcome> {
     Ok(Outcome::Passed)
 }
 
-/// Of all crates, with the tests of the daemon against the real kernel and a real HAProxy; the kernel programs have none
-/// that run outside the kernel.
+fn lints() -> Result<Outcome> {
+    // The end-to-end tests are none of "all targets", since they are no tests that `cargo test` runs unasked.
+    for targets in [&["--all-targets"][..], &["--test", "e2e"]] {
+        cargo(["clippy", "--workspace"].iter().chain(targets).chain(&["--", "-D", "warnings"]).copied(), &[])?;
+    }
+    Ok(Outcome::Passed)
+}
+
+/// Of all crates, with the tests of the daemon against the real kernel and a real HAProxy.
 fn unit_tests(filters: &[String]) -> Result<Outcome> {
-    let arguments = ["test", "--workspace", "--exclude", "lbstatd-ebpf", "--exclude", "lbstatd-tests"];
     let filters: Vec<&str> = std::iter::once("--").chain(filters.iter().map(String::as_str)).collect();
-    cargo(arguments.into_iter().chain(filters), &[])
+    cargo(std::iter::once("test").chain(OUTSIDE_THE_KERNEL).chain(filters), &[])
 }
 
 fn end_to_end_tests(filters: &[String], skipped_tests: &Path) -> Result<Outcome> {
     // They wait for other processes most of the time.
     let threads = 3 * std::thread::available_parallelism().map_or(1, usize::from);
     let threads = format!("--test-threads={threads}");
-    let arguments = ["test", "--package", "lbstatd-tests", "--lib", "--test", "e2e", "--", &threads];
-    cargo(
-        arguments.into_iter().chain(filters.iter().map(String::as_str)),
-        &[("LBSTATD_SKIPPED_TESTS", skipped_tests.as_os_str())],
-    )
+    let arguments = std::iter::once("test").chain(OUTSIDE_THE_KERNEL).chain(["--test", "e2e", "--", &threads]);
+    cargo(arguments.chain(filters.iter().map(String::as_str)), &[("LBSTATD_SKIPPED_TESTS", skipped_tests.as_os_str())])
 }
+
+/// The kernel programs have no tests that run here. Tests of both kinds are asked for of the same packages, since
+/// cargo would compile half of the dependencies again for another choice.
+const OUTSIDE_THE_KERNEL: [&str; 3] = ["--workspace", "--exclude", "lbstatd-ebpf"];
 
 /// In a root of its own, where the unit finds the daemon at the place that it names.
 fn systemd_unit() -> Result<Outcome> {
@@ -133,6 +140,12 @@ fn systemd_unit() -> Result<Outcome> {
         bail!("systemd-analyze verify: {}: {said}", output.status);
     }
     Ok(Outcome::Passed)
+}
+
+/// Builds the program, for tests and the demo.
+pub(crate) fn build_lbstatd() -> Result<()> {
+    // With this package, as it was compiled when this program was: so there is nothing left to do but to link.
+    cargo(["build", "--package", "xtask", "--package", "lbstatd", "--bin", "lbstatd"], &[]).map(|_| ())
 }
 
 fn cargo<'a>(arguments: impl IntoIterator<Item = &'a str>, env: &[(&str, &OsStr)]) -> Result<Outcome> {
