@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use lbstatd_tests::{Lbstatd, LbstatdConfig, Level, lbstatd_binary, run};
+use tempfile::TempDir;
 
 use crate::reading::{COLUMNS, ROOTS, Reading};
 use crate::walk::{through, wait_for_rows};
@@ -52,7 +53,14 @@ fn every_column_translates_to_its_identifier_and_back() {
     let translate = |arguments: &[&str]| {
         let folders = folders();
         let modules = ["-M", &folders, "-m", "EXCELIANCE-MIB"];
-        let output = run("snmptranslate", |command| command.args(modules).args(arguments)).unwrap();
+        // Away from the system's configuration and state; the tool would say that it creates the folder.
+        let home = TempDir::with_prefix("lbstatd-snmp-").unwrap();
+        std::fs::create_dir(home.path().join("cert_indexes")).unwrap();
+        let output = run("snmptranslate", |command| {
+            let command = command.env("SNMPCONFPATH", home.path()).env("SNMP_PERSISTENT_DIR", home.path());
+            command.args(modules).args(arguments)
+        })
+        .unwrap();
         assert_eq!((output.status.code(), output.stderr.as_str()), (Some(0), ""), "{arguments:?}");
         output.stdout.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect::<Vec<_>>()
     };

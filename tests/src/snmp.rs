@@ -62,7 +62,10 @@ impl Snmp {
     /// # Errors
     /// When no temporary directory can be made.
     pub fn new(agent: SocketAddr) -> Result<Self> {
-        Ok(Self { agent, home: Arc::new(TempDir::with_prefix("lbstatd-snmp-")?) })
+        let home = TempDir::with_prefix("lbstatd-snmp-")?;
+        // The first tool would create it, and say so on its standard error.
+        std::fs::create_dir(home.path().join("cert_indexes"))?;
+        Ok(Self { agent, home: Arc::new(home) })
     }
 
     /// Asks for exactly these objects.

@@ -1,12 +1,13 @@
 //! `cargo xtask test`: every check and test of the project, one after the other, until one fails.
 
 use std::ffi::OsStr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, ExitStatus};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use lbstatd_tests::packages;
+use tempfile::NamedTempFile;
 
 /// Options.
 #[derive(clap::Args)]
@@ -34,10 +35,11 @@ enum Outcome {
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let skipped_tests = skipped_tests_file()?;
+    // Tests that this machine cannot run append their names and reasons to it.
+    let skipped_tests = NamedTempFile::with_prefix("lbstatd-skipped-tests-")?;
     let mut summary = Vec::new();
     let start = Instant::now();
-    for step in steps(args, &skipped_tests) {
+    for step in steps(args, skipped_tests.path()) {
         if step.only_in_full && !args.filters.is_empty() {
             continue;
         }
@@ -52,9 +54,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         summary.push(format!("  {:7}  {}: {word}", seconds(begun.elapsed()), step.title));
     }
     println!("\nAll passed in {}:\n{}", seconds(start.elapsed()), summary.join("\n"));
-    let skipped = std::fs::read_to_string(&skipped_tests).unwrap_or_default();
-    let _ = std::fs::remove_file(&skipped_tests);
-    for line in skipped.lines() {
+    for line in std::fs::read_to_string(&skipped_tests)?.lines() {
         println!("  {line}");
     }
     Ok(())
@@ -173,21 +173,12 @@ fn finish(mut command: Command) -> Result<Outcome> {
     Ok(Outcome::Passed)
 }
 
-/// Tests that this machine cannot run append their names and reasons to it.
-fn skipped_tests_file() -> Result<PathBuf> {
-    let folder = root().join("target");
-    std::fs::create_dir_all(&folder)?;
-    let file = folder.join(format!("skipped-tests-{}", std::process::id()));
-    std::fs::write(&file, "").with_context(|| format!("cannot write {}", file.display()))?;
-    Ok(file)
-}
-
 fn cargo_program() -> std::ffi::OsString {
     std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
 }
 
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the xtask crate lies in the workspace")
 }
 
 fn seconds(duration: Duration) -> String {
