@@ -65,7 +65,7 @@ fn print_once(demo: &Demo) -> Result<()> {
         ensure!(is_counted(&snapshot) || is_refused(&snapshot), "the kernel has counted nothing yet");
         let page = demo.page()?;
         ensure!(page.rows() == demo.expected_rows()?, "the walk has {} rows", page.rows());
-        ensure!(page.has_sessions(), "lbStats shows no sessions yet");
+        ensure!(page.has_sessions() && page.has_failure(), "lbStats shows no sessions or no failed server yet");
         Ok((page, snapshot))
     })?;
     let mut out = stdout().lock();

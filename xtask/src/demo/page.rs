@@ -52,6 +52,11 @@ impl Page {
         self.cells.get("lbFrontendSessionTotal").is_some_and(|totals| totals.values().all(|total| total != "0"))
     }
 
+    /// Whether the server that nobody answers for has been found out.
+    pub(super) fn has_failure(&self) -> bool {
+        self.cells.get("lbServerStatus").is_some_and(|servers| servers.values().any(|status| status == "DOWN"))
+    }
+
     /// What runs here, and how to look at it by hand.
     pub(super) fn head(&self, snapshot: &Snapshot, places: Places) -> Vec<String> {
         let process = |object: &str| {
