@@ -44,15 +44,17 @@ struct Walk {
     used: Instant,
 }
 
-/// Five seconds of pause, since managers repeat a request that got lost after one to three; two minutes for a walk,
-/// which is a walk of 20,000 servers by single getnexts over a fast network.
+/// [`Walks::PAUSE`], and two minutes for a walk, which is a walk of 20,000 servers by single getnexts over a fast network.
 impl Default for Walks {
     fn default() -> Self {
-        Self::new(Duration::from_secs(5), Duration::from_secs(120))
+        Self::new(Self::PAUSE, Duration::from_secs(120))
     }
 }
 
 impl Walks {
+    /// The usual pause, longer than the one to three seconds after which managers repeat a request that got lost.
+    pub const PAUSE: Duration = Duration::from_secs(5);
+
     /// A walk ends after a `pause` without requests; after `max_walk` it goes on with the newest snapshot, which
     /// bounds how old an answer can be.
     pub fn new(pause: Duration, max_walk: Duration) -> Self {

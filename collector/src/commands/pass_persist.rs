@@ -25,8 +25,6 @@ use crate::publish::Published;
 
 /// The longest that the very first request waits for a first snapshot; no later request waits for anything.
 const FIRST_SNAPSHOT: Duration = Duration::from_millis(500);
-/// A walk that makes no request for so long is over; managers repeat a request that got lost after one to three seconds.
-const PAUSE: Duration = Duration::from_secs(5);
 const BACK_OFF: std::ops::Range<Duration> = Duration::from_millis(50)..Duration::from_secs(2);
 
 /// Flags of `pass-persist`.
@@ -72,7 +70,8 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let input = io::stdin().lock();
     // Whole answers go out at once: the buffer of the standard library's handle would only copy them.
     let output = File::from(io::stdout().as_fd().try_clone_to_owned()?);
-    snmp_export::pass_persist::serve(input, output, Walks::new(PAUSE, args.max_walk), newest).context("snmpd is gone")
+    snmp_export::pass_persist::serve(input, output, Walks::new(Walks::PAUSE, args.max_walk), newest)
+        .context("snmpd is gone")
 }
 
 /// Starts the thread that keeps `published` fresh. The receiver hears when the first snapshot is there, or cannot be.
