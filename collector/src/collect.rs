@@ -27,6 +27,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout_at};
 use tracing::{info, warn};
 
+use crate::faces::Faces;
 use crate::haproxy::Limits;
 use crate::publish::Published;
 use merge::Merged;
@@ -45,6 +46,8 @@ pub struct Settings {
     pub limits: Limits,
     /// Whether the kernel is asked.
     pub ebpf: Ebpf,
+    /// The faces whose state goes into each snapshot.
+    pub faces: Arc<Faces>,
 }
 
 /// Whether the eBPF programs are used.
@@ -236,6 +239,7 @@ impl Collection {
             listeners: self.listeners.clone(),
             sources,
             hooks: self.probe.as_ref().map_or_else(Vec::new, |probe| probe.hooks.clone()),
+            faces: self.settings.faces.read(),
         });
     }
 

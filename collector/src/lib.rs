@@ -4,6 +4,7 @@ pub mod collect;
 pub mod commands;
 pub mod config;
 pub mod control;
+pub mod faces;
 pub mod haproxy;
 pub mod http;
 pub mod kernel;

@@ -14,7 +14,7 @@ mod wire;
 
 pub use oid::{Oid, ParseOidError};
 pub use schema::{Column, TableSchema};
-pub use snapshot::{Hook, Snapshot, Source, SourceKind, unix_micros};
+pub use snapshot::{Face, Hook, Snapshot, Source, SourceKind, unix_micros};
 pub use table::{Field, FieldError, MAX_NUMBER, Table, TableBuilder};
 pub use value::Value;
 pub use wire::DecodeError;

@@ -33,6 +33,8 @@ pub struct Snapshot {
     pub sources: Vec<Source>,
     /// How each hook in the kernel fares; empty without eBPF.
     pub hooks: Vec<Hook>,
+    /// How each face that keeps a state fares.
+    pub faces: Vec<Face>,
 }
 
 /// How a source of the daemon fares.
@@ -76,6 +78,25 @@ pub struct Hook {
     pub reason: String,
 }
 
+/// How a face of the daemon fares.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Face {
+    /// Its kind: `agentx`, `snmp` or `notifications`.
+    pub kind: String,
+    /// Address or path of its socket or its peer.
+    pub target: String,
+    /// Why it does not work, in one line; none while it does.
+    pub error: Option<String>,
+    /// Sessions begun or sockets bound.
+    pub connects: u64,
+    /// Requests answered, or notifications sent.
+    pub requests: u64,
+    /// Variable bindings sent.
+    pub varbinds: u64,
+    /// Requests not answered, or notifications that nobody took.
+    pub refused: u64,
+}
+
 impl Snapshot {
     /// The snapshot before the first collection: no rows, generation 0.
     pub fn empty() -> Self {
@@ -91,6 +112,7 @@ impl Snapshot {
             listeners: table(&schema::LISTENER),
             sources: Vec::new(),
             hooks: Vec::new(),
+            faces: Vec::new(),
         }
     }
 
@@ -100,7 +122,7 @@ impl Snapshot {
     }
 
     /// All tables, in the order of [`schema::TABLES`]; ages are those at `now`, in microseconds since 1970.
-    pub fn tables(&self, now: u64) -> [Arc<Table>; 8] {
+    pub fn tables(&self, now: u64) -> [Arc<Table>; 9] {
         [
             self.processes.clone(),
             self.frontends.clone(),
@@ -109,6 +131,7 @@ impl Snapshot {
             self.listeners.clone(),
             Arc::new(table_of(&schema::SOURCE, &self.sources, |source, column| source.field(column, now))),
             Arc::new(table_of(&schema::HOOK, &self.hooks, Hook::field)),
+            Arc::new(table_of(&schema::FACE, &self.faces, Face::field)),
             Arc::new(table_of(&schema::SNAPSHOT, &[self], |snapshot, column| match column.source {
                 "generation" => Field::Number(snapshot.generation),
                 "age" => Field::Number(now.saturating_sub(snapshot.taken)),
@@ -163,6 +186,22 @@ impl Hook {
     }
 }
 
+impl Face {
+    fn field(&self, column: &Column) -> Field<'_> {
+        match column.source {
+            "face" => Field::Text(self.kind.as_bytes()),
+            "target" => Field::Text(self.target.as_bytes()),
+            "up" => Field::Number(u64::from(self.error.is_none())),
+            "error" => self.error.as_ref().map_or(Field::Absent, |error| Field::Text(error.as_bytes())),
+            "connects" => Field::Number(self.connects),
+            "requests" => Field::Number(self.requests),
+            "varbinds" => Field::Number(self.varbinds),
+            "refused" => Field::Number(self.refused),
+            other => unreachable!("the schema's column {other} of faces has no value"),
+        }
+    }
+}
+
 /// Microseconds since 1970, by the system's clock.
 pub fn unix_micros() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |t| u64::try_from(t.as_micros()).unwrap_or(u64::MAX))
@@ -189,11 +228,14 @@ mod tests {
         let mut snapshot = Snapshot::empty();
         snapshot.sources.push(Source::new(SourceKind::Haproxy, "/run/haproxy.sock"));
         snapshot.hooks.push(Hook { name: "iter_tcp".into(), state: "healthy".into(), reason: String::new() });
+        snapshot.faces.push(Face { kind: "agentx".into(), error: Some("no master".into()), ..Face::default() });
         let tables = snapshot.tables(snapshot.taken + 5);
         for (table, schema) in tables.iter().zip(schema::TABLES) {
             assert!(std::ptr::eq(table.schema(), schema));
         }
-        let [.., sources, hooks, own] = &tables;
+        let [.., sources, hooks, faces, own] = &tables;
+        assert_eq!(faces.text(schema::FACE.place("error").unwrap(), 0), Some(&b"no master"[..]));
+        assert_eq!(faces.number(schema::FACE.place("up").unwrap(), 0), Some(0));
         assert_eq!(sources.number(schema::SOURCE.place("up").unwrap(), 0), Some(0));
         assert_eq!(sources.number(schema::SOURCE.place("age").unwrap(), 0), None);
         assert_eq!(hooks.text(schema::HOOK.place("state").unwrap(), 0), Some(&b"healthy"[..]));

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::schema::{self, TableSchema};
-use crate::snapshot::{Hook, Snapshot, Source};
+use crate::snapshot::{Face, Hook, Snapshot, Source};
 use crate::table::Table;
 
 /// Why octets are no snapshot of this version.
@@ -30,6 +30,7 @@ struct Message<'a> {
     tables: [Cells<'a>; 5],
     sources: Cow<'a, [Source]>,
     hooks: Cow<'a, [Hook]>,
+    faces: Cow<'a, [Face]>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -56,6 +57,7 @@ impl Snapshot {
             tables,
             sources: Cow::Borrowed(&self.sources),
             hooks: Cow::Borrowed(&self.hooks),
+            faces: Cow::Borrowed(&self.faces),
         };
         postcard::to_stdvec(&message).expect("plain data in memory always encodes")
     }
@@ -82,6 +84,7 @@ impl Snapshot {
             listeners: listeners.table(&schema::LISTENER)?,
             sources: message.sources.into_owned(),
             hooks: message.hooks.into_owned(),
+            faces: message.faces.into_owned(),
         })
     }
 }

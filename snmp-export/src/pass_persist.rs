@@ -132,6 +132,21 @@ fn push_varbind(answer: &mut Vec<u8>, oid: &[u8], value: Option<Value<'_>>) {
             answer.extend_from_slice(b"\ncounter64\n");
             push_decimal(answer, number);
         }
+        Value::Gauge32(number) => {
+            answer.extend_from_slice(b"\ngauge\n");
+            push_decimal(answer, u64::from(number));
+        }
+        Value::TimeTicks(ticks) => {
+            answer.extend_from_slice(b"\ntimeticks\n");
+            push_decimal(answer, u64::from(ticks));
+        }
+        Value::ObjectIdentifier(arcs) => {
+            answer.extend_from_slice(b"\nobjectid\n");
+            for arc in arcs {
+                answer.push(b'.');
+                push_decimal(answer, u64::from(*arc));
+            }
+        }
         Value::OctetString(octets) => {
             answer.extend_from_slice(b"\nstring\n");
             push_string(answer, octets);

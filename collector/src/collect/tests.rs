@@ -9,7 +9,13 @@ use crate::kernel::Listener;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn settings(ebpf: Ebpf) -> Settings {
-    Settings { stats_sockets: Vec::new(), interval: Duration::from_millis(5), limits: Limits::default(), ebpf }
+    Settings {
+        stats_sockets: Vec::new(),
+        interval: Duration::from_millis(5),
+        limits: Limits::default(),
+        ebpf,
+        faces: Arc::default(),
+    }
 }
 
 fn start(ebpf: Ebpf, probe: Probe) -> (Arc<Published>, impl Future<Output = Result<Infallible, CollectError>>) {

@@ -68,6 +68,7 @@ fn read_once(stats_sockets: Vec<PathBuf>) -> anyhow::Result<Arc<Snapshot>> {
         interval: Duration::from_secs(1),
         limits: Limits::default(),
         ebpf: Ebpf::Off,
+        faces: Arc::default(),
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let snapshot = runtime.block_on(async {

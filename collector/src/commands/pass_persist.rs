@@ -115,7 +115,13 @@ fn follow(path: &Path, published: &Published, outcome: &Sender<()>) {
 fn collect_settings(args: &Args) -> collect::Settings {
     let stats_sockets =
         if args.stats_socket.is_empty() { vec![DEFAULT_STATS_SOCKET.into()] } else { args.stats_socket.clone() };
-    collect::Settings { stats_sockets, interval: args.interval, limits: Limits::default(), ebpf: Ebpf::Off }
+    collect::Settings {
+        stats_sockets,
+        interval: args.interval,
+        limits: Limits::default(),
+        ebpf: Ebpf::Off,
+        faces: Arc::default(),
+    }
 }
 
 /// Reads HAProxy's sockets for ever, on this thread.

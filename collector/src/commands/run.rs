@@ -12,6 +12,7 @@ use tokio::sync::watch;
 
 use crate::collect;
 use crate::config::{self, Settings};
+use crate::faces::Faces;
 use crate::haproxy::Limits;
 use crate::publish::Published;
 use crate::{control, http};
@@ -57,6 +58,7 @@ async fn serve(settings: &Settings) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let published = Published::new();
+    let faces = Arc::new(Faces::default());
 
     let control = control::bind(&settings.control(), settings.control_mode())?;
     tokio::spawn(control::serve(control, published.clone()));
@@ -71,7 +73,7 @@ async fn serve(settings: &Settings) -> anyhow::Result<()> {
     let stopping = async move {
         let _ = stopped_too.wait_for(|stop| *stop).await;
     };
-    let mut collection = tokio::spawn(collect::run(collect_settings(settings), published.clone(), stopping));
+    let mut collection = tokio::spawn(collect::run(collect_settings(settings, faces), published.clone(), stopping));
     tokio::spawn(tell_ready(published));
 
     tokio::select! {
@@ -84,12 +86,13 @@ async fn serve(settings: &Settings) -> anyhow::Result<()> {
     collection.await.context("the collection panicked")?.map_err(Into::into)
 }
 
-fn collect_settings(settings: &Settings) -> collect::Settings {
+fn collect_settings(settings: &Settings, faces: Arc<Faces>) -> collect::Settings {
     collect::Settings {
         stats_sockets: settings.stats_sockets(),
         interval: settings.interval(),
         limits: Limits::default(),
         ebpf: settings.ebpf.unwrap_or_default(),
+        faces,
     }
 }
 

@@ -32,6 +32,7 @@ impl Collection {
             interval,
             limits: Limits { deadline, ..Limits::default() },
             ebpf,
+            faces: Arc::default(),
         };
         let published = Published::new();
         let stopped = async { stopped.await.unwrap() };

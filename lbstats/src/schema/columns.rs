@@ -353,6 +353,26 @@ pub static HOOK: TableSchema = TableSchema {
     ],
 };
 
+/// The daemon's faces that keep a state of their own: sessions with snmpd, the SNMP agent, receivers of notifications.
+#[rustfmt::skip] // A table reads as one: a column to a line.
+pub static FACE: TableSchema = TableSchema {
+    name: "faces",
+    arc: None,
+    row: "a face of the daemon",
+    index: 0,
+    labels: &[("face", "face"), ("target", "target")],
+    columns: &[
+        extra("face", Text, None, "Kind of the face: agentx, snmp or notifications"),
+        extra("target", Text, None, "Address or path of its socket or its peer"),
+        extra("up", Counter64, gauge("lbstatd_face_up"), "1 while the face works, else 0"),
+        extra("error", Text, metric("lbstatd_face_error_info", Info("reason")), "Why the face does not work; absent while it does"),
+        extra("connects", Counter64, counter("lbstatd_face_connects_total"), "Sessions begun or sockets bound"),
+        extra("requests", Counter64, counter("lbstatd_face_requests_total"), "Requests answered, or notifications sent"),
+        extra("varbinds", Counter64, counter("lbstatd_face_varbinds_total"), "Variable bindings sent"),
+        extra("refused", Counter64, counter("lbstatd_face_refused_total"), "Requests not answered, or notifications that nobody took"),
+    ],
+};
+
 /// The snapshot itself, one row.
 #[rustfmt::skip] // A table reads as one: a column to a line.
 pub static SNAPSHOT: TableSchema = TableSchema {

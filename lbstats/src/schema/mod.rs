@@ -5,14 +5,15 @@
 
 mod columns;
 
-pub use columns::{BACKEND, FRONTEND, HOOK, LISTENER, PROCESS, SERVER, SNAPSHOT, SOURCE};
+pub use columns::{BACKEND, FACE, FRONTEND, HOOK, LISTENER, PROCESS, SERVER, SNAPSHOT, SOURCE};
 
 use std::fmt;
 
 use crate::value::Value;
 
 /// All tables, in the order in which faces show them.
-pub static TABLES: [&TableSchema; 8] = [&PROCESS, &FRONTEND, &BACKEND, &SERVER, &LISTENER, &SOURCE, &HOOK, &SNAPSHOT];
+pub static TABLES: [&TableSchema; 9] =
+    [&PROCESS, &FRONTEND, &BACKEND, &SERVER, &LISTENER, &SOURCE, &HOOK, &FACE, &SNAPSHOT];
 
 /// The roots under which the four lbStats tables are served: that of `EXCELIANCE-MIB`, and that of newer HAProxy
 /// Enterprise.
@@ -200,7 +201,7 @@ const fn states(name: &'static str, states: &'static [(&'static str, &'static [&
 
 // A set of tables that contradicts itself does not compile.
 const _: () = {
-    let tables = [&PROCESS, &FRONTEND, &BACKEND, &SERVER, &LISTENER, &SOURCE, &HOOK, &SNAPSHOT];
+    let tables = [&PROCESS, &FRONTEND, &BACKEND, &SERVER, &LISTENER, &SOURCE, &HOOK, &FACE, &SNAPSHOT];
     let mut t = 0;
     while t < tables.len() {
         check_table(tables[t]);
