@@ -4,8 +4,10 @@
 //! Everything started here listens on loopback addresses of its own, keeps its files in a temporary directory, and
 //! ends with the value that stands for it. Errors name what was tried and show the end of the program's own log.
 
+mod apt;
 mod backend;
 mod haproxy;
+mod kernels;
 mod lbstatd;
 mod loopback;
 pub mod packages;
@@ -20,6 +22,7 @@ mod wait;
 
 pub use backend::{Backend, Reply};
 pub use haproxy::{Haproxy, HaproxyConfig, Level, stats_command};
+pub use kernels::{KERNELS, debian_kernel};
 pub use lbstatd::{Lbstatd, LbstatdConfig, lbstatd_binary};
 pub use loopback::{address, http_get, local_address};
 pub use process::{Output, Process, run};

@@ -30,6 +30,9 @@ pub const TESTS: &[Package] = &[
     program("libcap2-bin", "capsh"),
 ];
 
+/// What boots other kernels, and what their first process is made of.
+pub const VM: &[Package] = &[program("qemu-system-x86", "qemu-system-x86_64"), program("busybox-static", "busybox")];
+
 const fn program(package: &'static str, program: &'static str) -> Package {
     Package { name: package, program: Some(program) }
 }
