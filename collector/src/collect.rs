@@ -221,7 +221,7 @@ impl Collection {
         }
         let listens = self.sockets.iter().filter_map(|socket| socket.kept.as_ref());
         let listens = listens.flat_map(|kept| kept.listens.iter());
-        let sample = self.probe.as_ref().map_or(&[][..], |probe| &probe.sample);
+        let sample = self.probe.as_ref().map_or(&[][..], |probe| &probe.sample.listeners);
         let listeners = listeners::join(sample, listens);
         if *self.listeners != listeners {
             self.listeners = Arc::new(listeners);

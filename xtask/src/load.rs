@@ -39,7 +39,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     loop {
         let started = Instant::now();
-        let mut listeners = kernel.sample(&args.pid)?;
+        let mut listeners = kernel.sample(&args.pid)?.listeners;
         let took = started.elapsed();
         if !args.pid.is_empty() {
             listeners.retain(|listener| listener.owned);

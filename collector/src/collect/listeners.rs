@@ -63,7 +63,6 @@ mod tests {
 
     fn listener(address: &str, owned: bool) -> Listener {
         Listener {
-            address: address.parse().unwrap(),
             owned,
             accepted: 1,
             open: 2,
@@ -73,6 +72,7 @@ mod tests {
             backlog_limit: 6,
             drops: 7,
             sockets: 8,
+            ..Listener::new(0, address.parse().unwrap())
         }
     }
 

@@ -8,7 +8,7 @@ use tokio::sync::mpsc as async_mpsc;
 use tracing::warn;
 
 use super::note;
-use crate::kernel::{self, HookState, Kernel, KernelLog, Listener};
+use crate::kernel::{self, HookState, Kernel, KernelLog, Sample};
 
 /// The kernel as a source: the thread's two ends, and what it last said.
 pub(super) struct Probe {
@@ -18,8 +18,8 @@ pub(super) struct Probe {
     state: State,
     pub(super) source: Source,
     pub(super) hooks: Vec<Hook>,
-    /// Every TCP listener of the host, as last sampled.
-    pub(super) sample: Vec<Listener>,
+    /// What the kernel counted, as last sampled.
+    pub(super) sample: Sample,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -35,7 +35,7 @@ pub(super) enum Event {
     /// The programs are loaded, or never will be.
     Loaded(Result<(Vec<Hook>, Option<KernelLog>), String>),
     /// A sample is done.
-    Sampled(Result<Vec<Listener>, String>, Vec<Hook>, Duration),
+    Sampled(Result<Sample, String>, Vec<Hook>, Duration),
     /// The thread is gone.
     Ended,
 }
@@ -47,8 +47,8 @@ pub(super) struct Loaded {
     pub(super) sampler: Box<Sampler>,
 }
 
-/// Gives the listeners, with those of these processes marked, and how the hooks fare.
-pub(super) type Sampler = dyn FnMut(&[u32]) -> (Result<Vec<Listener>, String>, Vec<Hook>);
+/// Gives a sample, with the listeners of these processes marked, and how the hooks fare.
+pub(super) type Sampler = dyn FnMut(&[u32]) -> (Result<Sample, String>, Vec<Hook>);
 
 impl Probe {
     /// Loads the eBPF programs in a thread of their own.
@@ -79,7 +79,7 @@ impl Probe {
                 State::Failed
             }
         };
-        Self { asks, events, state, source, hooks: Vec::new(), sample: Vec::new() }
+        Self { asks, events, state, source, hooks: Vec::new(), sample: Sample::default() }
     }
 
     /// Asks for a sample unless one runs; false if the answer is not worth waiting for: there will be none, or the last

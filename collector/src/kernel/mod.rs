@@ -14,7 +14,6 @@
 use std::{
     collections::{BTreeMap, HashSet},
     io::{ErrorKind, Read},
-    net::SocketAddr,
 };
 
 use aya::{
@@ -31,12 +30,14 @@ mod load;
 mod log;
 mod offsets;
 mod runs;
+mod sample;
 mod totals;
 
 pub use btf::BtfError;
 pub use error::KernelError;
 pub use log::KernelLog;
 pub use runs::ProgramRuns;
+pub use sample::{HISTOGRAM_BUCKETS, Histogram, LIFETIME_SCALE, Listener, Sample, Server};
 
 use totals::Totals;
 
@@ -58,32 +59,6 @@ pub enum HookState {
     Unsupported(String),
     /// The kernel could have it, and why it does not work.
     Failed(String),
-}
-
-/// What the kernel counts for one local address, all sockets that listen there taken together (`SO_REUSEPORT`), and
-/// those that did so before (a reload). Counters only grow while this process runs.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Listener {
-    /// The address that is listened on; an IPv4-mapped one as IPv4.
-    pub address: SocketAddr,
-    /// Whether it belongs to one of the processes asked for.
-    pub owned: bool,
-    /// Connections whose handshake was completed, whether or not the process has taken them from the accept queue.
-    pub accepted: u64,
-    /// Connections open now, those in the accept queue included.
-    pub open: u64,
-    /// Bytes of payload received in order.
-    pub bytes_received: u64,
-    /// Bytes of payload sent and acknowledged by the peer.
-    pub bytes_acked: u64,
-    /// Connections in the accept queue now (`sk_ack_backlog`).
-    pub backlog: u64,
-    /// The accept queue's limit (`sk_max_ack_backlog`), of all sockets together.
-    pub backlog_limit: u64,
-    /// Connection attempts and packets that the listener dropped (`sk_drops`): overflows of the accept queue count here.
-    pub drops: u64,
-    /// How many sockets listen on the address now; 0 for one of an asked process that is closed or paused.
-    pub sockets: u32,
 }
 
 /// The loaded programs. Dropping it detaches them.
@@ -152,14 +127,14 @@ impl Kernel {
         &self.hooks
     }
 
-    /// Settles the counters of every listener of the host and reads them, one entry per address, in order of address.
+    /// Settles the counters of every listener of the host and reads them.
     /// `pids` are the processes whose listeners shall be marked as owned.
     ///
     /// Takes some milliseconds, and about a microsecond per open connection.
     ///
     /// # Errors
     /// [`KernelError::Sample`].
-    pub fn sample(&mut self, pids: &[u32]) -> Result<Vec<Listener>, KernelError> {
+    pub fn sample(&mut self, pids: &[u32]) -> Result<Sample, KernelError> {
         self.run_sample()?;
         let mut rows = self.read_rows()?;
         if self.must_search(&rows, pids) {
@@ -174,7 +149,7 @@ impl Kernel {
                 debug!(target: "lbstatd::kernel", cookie, %reason, "a retired listener's row stays");
             }
         }
-        Ok(sum.listeners)
+        Ok(Sample { listeners: sum.listeners, servers: Vec::new(), programs: self.runs() })
     }
 
     /// How often each program has run, and how often the kernel skipped it.

@@ -58,13 +58,13 @@ impl Totals {
                 }
                 over.insert(cookie, counters(row));
             }
-            add(listeners.entry(address).or_insert_with(|| empty(address)), row, listening, pids);
+            add(listeners.entry(address).or_insert_with(|| Listener::new(0, address)), row, listening, pids);
         }
         self.over = over;
         for (&address, past) in &self.retired {
             let owned = pids.contains(&past.owner);
             if owned {
-                listeners.entry(address).or_insert_with(|| empty(address)).owned = true;
+                listeners.entry(address).or_insert_with(|| Listener::new(0, address)).owned = true;
             }
             if let Some(listener) = listeners.get_mut(&address) {
                 listener.accepted += past.accepted;
@@ -107,21 +107,6 @@ fn add(listener: &mut Listener, row: &Row, listening: bool, pids: &[u32]) {
         listener.backlog += u64::from(row.backlog);
         listener.backlog_limit += u64::from(row.backlog_limit);
         listener.sockets += 1;
-    }
-}
-
-fn empty(address: SocketAddr) -> Listener {
-    Listener {
-        address,
-        owned: false,
-        accepted: 0,
-        open: 0,
-        bytes_received: 0,
-        bytes_acked: 0,
-        backlog: 0,
-        backlog_limit: 0,
-        drops: 0,
-        sockets: 0,
     }
 }
 

@@ -271,7 +271,7 @@ fn a_listener_that_pauses_and_resumes_goes_on_counting() {
     // How HAProxy pauses a listener.
     connect_unspec(&listener).unwrap();
     for _ in 0..4 {
-        let listeners = kernel.sample(&me).unwrap();
+        let listeners = kernel.sample(&me).unwrap().listeners;
         let now = listeners.iter().find(|l| l.address == address).expect("an owned listener stays listed");
         assert_eq!((now.accepted, now.bytes_received, now.sockets, now.owned), (1, 10, 0, true));
     }
@@ -319,7 +319,7 @@ fn the_owner_of_a_listener_is_found() {
     let healthy = |kernel: &Kernel| kernel.hooks()[3].state == HookState::Healthy;
     let (_listener, address) = listen_on(Ipv4Addr::LOCALHOST);
     let mut owned = |pids: &[u32]| {
-        let listeners = kernel.sample(pids).unwrap();
+        let listeners = kernel.sample(pids).unwrap().listeners;
         listeners.iter().find(|l| l.address == address).unwrap().owned
     };
     assert!(!owned(&[]));

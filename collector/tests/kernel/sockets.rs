@@ -36,7 +36,7 @@ pub(crate) fn numbers(listener: &Listener) -> (u64, u64, u64, u64) {
 }
 
 pub(crate) fn entry(kernel: &mut Kernel, address: SocketAddr) -> Listener {
-    let listeners = kernel.sample(&[]).unwrap();
+    let listeners = kernel.sample(&[]).unwrap().listeners;
     assert!(listeners.is_sorted_by_key(|listener| listener.address));
     listeners
         .into_iter()
