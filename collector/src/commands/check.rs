@@ -11,6 +11,7 @@ use crate::config::Settings;
 use crate::control::Client;
 use crate::haproxy::{Client as StatsSocket, Limits, Reading};
 use crate::kernel::{HookState, Kernel};
+use crate::privileges;
 
 const PATIENCE: Duration = Duration::from_secs(5);
 const SNMPD_CONF: &str = "/etc/snmp/snmpd.conf";
@@ -148,13 +149,18 @@ fn ebpf(settings: &Settings) -> Vec<Finding> {
 
 fn daemon(settings: &Settings) -> Vec<Finding> {
     let path = settings.control();
-    let snapshot = Client::connect(&path, false).and_then(|mut client| client.next(Some(PATIENCE)));
-    let snapshot = match snapshot {
-        Ok(snapshot) => snapshot,
+    let answer =
+        Client::connect(&path, false).and_then(|mut client| Ok((client.next(Some(PATIENCE))?, client.daemon())));
+    let (snapshot, process) = match answer {
+        Ok(answer) => answer,
         Err(error) => return vec![note(format!("{error:#}"), "")],
     };
     let shown = path.display();
     let mut findings = vec![ok(format!("the daemon answers on {shown}: generation {}", snapshot.generation))];
+    // Others' processes may be hidden (hidepid): that is no fault of the daemon's.
+    if let Some(Ok(capabilities)) = process.map(privileges::describe) {
+        findings.push(ok(format!("the daemon's effective capabilities: {capabilities}")));
+    }
     findings.extend(snapshot.sources.iter().map(|source| {
         let name = [source.kind.name(), &source.target].join(" ");
         let name = name.trim_end();

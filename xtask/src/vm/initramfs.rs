@@ -95,7 +95,7 @@ impl Initramfs {
     }
 }
 
-/// `	libc.so.6 => /lib/x86_64-linux-gnu/libc.so.6 (0x…)`, and `	/lib64/ld-linux-x86-64.so.2 (0x…)`.
+/// A path behind `=>`, or alone, before the address where it would be mapped.
 fn library(line: &str) -> Option<&str> {
     let path = line.split_once("=> ").map_or(line, |(_, path)| path).trim();
     let path = path.split_once(" (").map_or(path, |(path, _)| path);
