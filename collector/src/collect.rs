@@ -88,14 +88,15 @@ pub async fn run(
     published: Arc<Published>,
     stop: impl Future<Output = ()>,
 ) -> Result<(), CollectError> {
-    let probe = start_kernel(settings.ebpf);
+    let probe = start_kernel(settings.ebpf, false);
     run_with(settings, probe, published, stop).await
 }
 
 /// Starts the thread that loads the eBPF programs and samples them; it inherits the caller's capabilities and gives them
 /// up by itself, so that the rest of the process need not have them.
-pub fn start_kernel(ebpf: Ebpf) -> Option<Probe> {
-    (ebpf != Ebpf::Off).then(Probe::load)
+/// With `measure` the kernel measures how long the programs run, if it lets this process ask for that.
+pub fn start_kernel(ebpf: Ebpf, measure: bool) -> Option<Probe> {
+    (ebpf != Ebpf::Off).then(|| Probe::load(measure))
 }
 
 /// As [`run`], with the kernel's thread started already.

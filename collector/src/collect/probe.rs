@@ -53,9 +53,12 @@ pub(super) type Sampler = dyn FnMut(&[u32]) -> (Result<Sample, String>, Vec<Hook
 
 impl Probe {
     /// Loads the eBPF programs in a thread of their own.
-    pub(super) fn load() -> Self {
-        Self::start(|| {
+    pub(super) fn load(measure: bool) -> Self {
+        Self::start(move || {
             let mut kernel = Kernel::load().map_err(|error| error.to_string())?;
+            if measure && let Err(error) = kernel.measure_runs() {
+                warn!("{error}");
+            }
             give_up_capabilities(&mut kernel);
             let (healthy, log) = (hooks(&kernel), kernel.take_log());
             let sampler = move |pids: &[u32]| {

@@ -134,16 +134,18 @@ fn ebpf(settings: &Settings) -> Vec<Finding> {
     if settings.ebpf == Some(Ebpf::Off) {
         return vec![note("kernel counters are switched off", "`ebpf = \"auto\"` in lbstatd.toml")];
     }
-    let kernel = match Kernel::load() {
+    let mut kernel = match Kernel::load() {
         Ok(kernel) => kernel,
         Err(error) => return vec![Finding { verdict: Verdict::Wrong, what: error.to_string(), mend: String::new() }],
     };
+    let unmeasured = settings.ebpf_stats.then(|| kernel.measure_runs().err()).flatten();
     (kernel.hooks().iter())
         .map(|hook| match &hook.state {
             HookState::Healthy => ok(format!("kernel hook {} works", hook.name)),
             HookState::Unsupported(reason) => note(format!("kernel hook {} is unsupported: {reason}", hook.name), ""),
             HookState::Failed(reason) => wrong(format!("kernel hook {} failed: {reason}", hook.name), ""),
         })
+        .chain(unmeasured.map(|error| wrong(error.to_string(), "")))
         .collect()
 }
 

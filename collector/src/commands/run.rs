@@ -50,7 +50,7 @@ impl Args {
 /// What keeps the daemon from starting.
 pub fn run(settings: &Settings) -> anyhow::Result<()> {
     let sockets = Sockets::bind(settings)?;
-    let kernel = collect::start_kernel(settings.ebpf.unwrap_or_default());
+    let kernel = collect::start_kernel(settings.ebpf.unwrap_or_default(), settings.ebpf_stats);
     // The runtime's threads come after this, and inherit what is left.
     if let Err(error) = privileges::keep_what_serving_needs() {
         tracing::warn!("the daemon keeps its capabilities: {error}: allow the system calls capset and prctl");
