@@ -28,6 +28,8 @@ pub const TESTS: &[Package] = &[
     program("prometheus", "promtool"),
     program("smitools", "smilint"),
     program("libcap2-bin", "capsh"),
+    program("iproute2", "ip"),
+    program("nftables", "nft"),
 ];
 
 /// What boots other kernels, and what their first process is made of.

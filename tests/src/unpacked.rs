@@ -59,6 +59,11 @@ impl Program {
         Self { program: name.into(), arguments: Vec::new() }
     }
 
+    /// One that another program starts, and is known by that one's process id.
+    pub fn behind(name: &str, arguments: &[&str]) -> Self {
+        Self { program: name.into(), arguments: arguments.iter().map(OsString::from).collect() }
+    }
+
     /// One of an unpacked root; the root's own loader takes the root's own libraries for it, and nobody changes roots.
     ///
     /// # Errors

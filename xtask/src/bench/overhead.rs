@@ -1,7 +1,8 @@
 //! What the kernel programs cost HAProxy: the same load with and without them, in turns.
 //!
 //! The programs are loaded into the kernel for a turn and sampled once a second, as the daemon does it, and gone in the
-//! next. HAProxy has one thread and the clients run beside it; throughput is what the clients count, CPU what the
+//! next. HAProxy has one thread, and the clients are in a network namespace of their own, so that what is counted for a
+//! connection is counted at HAProxy's end alone, as on a load balancer. Throughput is what the clients count, CPU what the
 //! scheduler counts for HAProxy and the clients together, the kernel's work for their connections included. CPU says
 //! more than throughput on a machine that does other things as well.
 
@@ -11,9 +12,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use lbstatd::kernel::Kernel;
-use lbstatd_tests::{Haproxy, HaproxyConfig, address};
+use lbstatd_tests::{Haproxy, HaproxyConfig, Netns, address};
 
-use super::clients::{self, Pattern};
+use super::clients::{self, Pattern, Work};
 use super::observe::cpu;
 
 const CLIENTS: usize = 16;
@@ -34,7 +35,9 @@ struct Turn {
 }
 
 pub(super) fn run(pairs: u16) -> Result<()> {
-    let (direct, proxied) = (address(), address());
+    let network = Netns::start().context("a network of our own (only root can have one)")?;
+    let outside = |port| SocketAddr::from((network.outside(), port));
+    let (direct, proxied) = (outside(8001), outside(8002));
     let haproxy = haproxy(direct, proxied)?;
     let loads = [
         ("connection per request", direct, Pattern::ConnectionPerRequest),
@@ -51,13 +54,14 @@ pub(super) fn run(pairs: u16) -> Result<()> {
     );
     for (name, address, pattern) in loads {
         // Warm: ports, caches, and what HAProxy allocates.
-        clients::run(address, pattern, CLIENTS, TURN)?;
-        let pairs = (0..pairs).map(|number| pair(&haproxy, address, pattern, number % 2 == 0));
+        let load = |duration| network.enter(|| clients::run(address, pattern, CLIENTS, duration))?;
+        load(TURN)?;
+        let pairs = (0..pairs).map(|number| pair(&haproxy, &load, number % 2 == 0));
         report(name, &pairs.collect::<Result<Vec<Pair>>>()?);
     }
-    println!("\nRun time that the kernel measured (BPF_ENABLE_STATS), for each request; both ends are on this host:");
+    println!("\nRun time that the kernel measured (BPF_ENABLE_STATS), for each request:");
     for (name, address, pattern) in loads {
-        cost(name, address, pattern)?;
+        cost(name, &|duration| network.enter(|| clients::run(address, pattern, CLIENTS, duration))?)?;
     }
     Ok(())
 }
@@ -89,9 +93,12 @@ frontend server
     Haproxy::start(HaproxyConfig { global: "    nbthread 1\n".to_owned(), sections, ..HaproxyConfig::default() })
 }
 
-fn pair(haproxy: &Haproxy, address: SocketAddr, pattern: Pattern, on_first: bool) -> Result<Pair> {
-    let on = || sampled(&mut Kernel::load()?, || turn(haproxy, address, pattern));
-    let off = || turn(haproxy, address, pattern);
+/// Runs clients for so long.
+type Load<'a> = dyn Fn(Duration) -> Result<Work> + 'a;
+
+fn pair(haproxy: &Haproxy, load: &Load<'_>, on_first: bool) -> Result<Pair> {
+    let on = || sampled(&mut Kernel::load()?, || turn(haproxy, load));
+    let off = || turn(haproxy, load);
     if on_first {
         let on = on()?;
         return Ok(Pair { on, off: off()? });
@@ -100,9 +107,9 @@ fn pair(haproxy: &Haproxy, address: SocketAddr, pattern: Pattern, on_first: bool
     Ok(Pair { on: on()?, off })
 }
 
-fn turn(haproxy: &Haproxy, address: SocketAddr, pattern: Pattern) -> Result<Turn> {
+fn turn(haproxy: &Haproxy, load: &Load<'_>) -> Result<Turn> {
     let before = [cpu(haproxy.id())?, own_cpu()];
-    let work = clients::run(address, pattern, CLIENTS, TURN)?;
+    let work = load(TURN)?;
     let spent = cpu(haproxy.id())?.saturating_sub(before[0]) + own_cpu().saturating_sub(before[1]);
     #[expect(clippy::cast_precision_loss, reason = "far less than 2^52 requests")]
     let requests = work.requests as f64;
@@ -160,11 +167,11 @@ fn report(name: &str, pairs: &[Pair]) {
 }
 
 /// What each program takes of a request, as the kernel measures it.
-fn cost(name: &str, address: SocketAddr, pattern: Pattern) -> Result<()> {
+fn cost(name: &str, load: &Load<'_>) -> Result<()> {
     let mut kernel = Kernel::load()?;
     kernel.measure_runs()?;
     let before = kernel.runs();
-    let work = sampled(&mut kernel, || clients::run(address, pattern, CLIENTS, 3 * TURN))?;
+    let work = sampled(&mut kernel, || load(3 * TURN))?;
     #[expect(clippy::cast_precision_loss, reason = "far less than 2^52 requests and nanoseconds")]
     let per_request = |number: u64| number as f64 / work.requests as f64;
     println!("{name}");
