@@ -22,7 +22,7 @@ use aya::{
     maps::{Array, HashMap, MapData},
     programs::Iter,
 };
-use lbstatd_ebpf_abi::{Address, Control, Listener as Row};
+use lbstatd_ebpf_abi::{Address, Control, Listener as Row, Server as ServerRow};
 use tracing::{debug, warn};
 
 mod btf;
@@ -32,6 +32,7 @@ mod log;
 mod offsets;
 mod runs;
 mod sample;
+mod servers;
 mod totals;
 
 pub use btf::BtfError;
@@ -40,6 +41,7 @@ pub use log::KernelLog;
 pub use runs::ProgramRuns;
 pub use sample::{HISTOGRAM_BUCKETS, Histogram, LIFETIME_SCALE, Listener, Sample, Server};
 
+use servers::Servers;
 use totals::Totals;
 
 /// One attachment to the kernel and how it fares.
@@ -73,13 +75,15 @@ pub struct Kernel {
     rows: HashMap<MapData, u64, Row>,
     adopters: HashMap<MapData, Address, u64>,
     owners: HashMap<MapData, u32, u8>,
+    server_rows: HashMap<MapData, Address, ServerRow>,
     totals: Totals,
+    servers: Servers,
     /// The processes in the `owners` map.
     asked: Vec<u32>,
     /// Listeners whose owner was looked for among `asked`.
     searched: HashSet<u64>,
     pass: u64,
-    refused: u64,
+    refused: [u64; 2],
 }
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../ebpf/prebuilt/lbstatd.bpf.o");
@@ -101,22 +105,25 @@ impl Kernel {
     /// # Errors
     /// As [`Kernel::load`], and [`KernelError::Object`].
     pub fn load_object(bytes: &[u8]) -> Result<Self, KernelError> {
-        let (mut ebpf, hooks) = load::load(bytes)?;
+        let load::Loaded { mut ebpf, hooks, namespace } = load::load(bytes)?;
+        let accept_wait = hooks.iter().any(|hook| hook.name == "inet_csk_accept" && hook.state == HookState::Healthy);
         let log = KernelLog::take(&mut ebpf);
         let mut kernel = Self {
             control: Array::try_from(load::map(&mut ebpf, "CONTROL")?).map_err(load::object)?,
             rows: HashMap::try_from(load::map(&mut ebpf, "LISTENERS")?).map_err(load::object)?,
             adopters: HashMap::try_from(load::map(&mut ebpf, "ADOPTERS")?).map_err(load::object)?,
             owners: HashMap::try_from(load::map(&mut ebpf, "OWNERS")?).map_err(load::object)?,
+            server_rows: HashMap::try_from(load::map(&mut ebpf, "SERVERS")?).map_err(load::object)?,
             ebpf,
             hooks,
             log,
             measuring: None,
-            totals: Totals::default(),
+            totals: Totals::new(namespace, accept_wait),
+            servers: Servers::new(namespace),
             asked: Vec::new(),
             searched: HashSet::new(),
             pass: 0,
-            refused: 0,
+            refused: [0; 2],
         };
         // Existing listeners are found now, so that counting begins here and not at the first sample; the second pass
         // adopts connections that were made during the first.
@@ -139,10 +146,13 @@ impl Kernel {
     /// # Errors
     /// [`KernelError::Sample`].
     pub fn sample(&mut self, pids: &[u32]) -> Result<Sample, KernelError> {
+        if pids != self.asked {
+            self.name_owners(pids)?;
+        }
         self.run_sample()?;
         let mut rows = self.read_rows()?;
         if self.must_search(&rows, pids) {
-            self.search_owners(pids)?;
+            run_iterator(&mut self.ebpf, "iter_task_file")?;
             rows = self.read_rows()?;
             self.searched = rows.keys().copied().collect();
         }
@@ -153,7 +163,18 @@ impl Kernel {
                 debug!(target: "lbstatd::kernel", cookie, %reason, "a retired listener's row stays");
             }
         }
-        Ok(Sample { listeners: sum.listeners, servers: Vec::new(), programs: self.runs() })
+        Ok(Sample { listeners: sum.listeners, servers: self.sample_servers()?, programs: self.runs() })
+    }
+
+    fn sample_servers(&mut self) -> Result<Vec<Server>, KernelError> {
+        let rows = self.server_rows.iter().collect::<Result<_, _>>().map_err(failed("the servers' map"))?;
+        let sum = self.servers.sum(self.pass, rows);
+        for address in sum.retired {
+            if let Err(reason) = self.server_rows.remove(&address) {
+                debug!(target: "lbstatd::kernel", ?address, %reason, "a retired server's row stays");
+            }
+        }
+        Ok(sum.servers)
     }
 
     /// How often each program has run, and how often the kernel skipped it.
@@ -187,10 +208,7 @@ impl Kernel {
         run_iterator(&mut self.ebpf, "iter_tcp")?;
 
         let mut control = self.control.get(&0, 0).map_err(failed("the control map"))?;
-        if control.refused > self.refused {
-            warn!(target: "lbstatd::kernel", refused = control.refused - self.refused, "more than {} listeners: some are not counted", lbstatd_ebpf_abi::MAX_LISTENERS);
-            self.refused = control.refused;
-        }
+        self.warn_of_refused(&control);
         if control.adopt > 0 {
             control.adopt -= 1;
             self.control.set(0, control, 0).map_err(failed("the control map"))?;
@@ -199,6 +217,18 @@ impl Kernel {
             }
         }
         Ok(())
+    }
+
+    fn warn_of_refused(&mut self, control: &Control) {
+        use lbstatd_ebpf_abi::{MAX_LISTENERS, MAX_SERVERS};
+        let [listeners, servers] = self.refused;
+        if control.refused > listeners {
+            warn!(target: "lbstatd::kernel", refused = control.refused - listeners, "more than {MAX_LISTENERS} listeners: some are not counted");
+        }
+        if control.refused_servers > servers {
+            warn!(target: "lbstatd::kernel", connections = control.refused_servers - servers, "more than {MAX_SERVERS} servers: some are not counted");
+        }
+        self.refused = [control.refused, control.refused_servers];
     }
 
     fn forget_adopters(&mut self) {
@@ -216,7 +246,7 @@ impl Kernel {
 
     fn must_search(&mut self, rows: &BTreeMap<u64, Row>, pids: &[u32]) -> bool {
         let can = self.hooks.iter().any(|hook| hook.name == "iter_task_file" && hook.state == HookState::Healthy);
-        if pids != self.asked || self.pass.is_multiple_of(SEARCH_AGAIN) {
+        if self.pass.is_multiple_of(SEARCH_AGAIN) {
             self.searched.clear();
         }
         can && !pids.is_empty()
@@ -225,9 +255,9 @@ impl Kernel {
                 .any(|(cookie, row)| row.gone == 0 && !pids.contains(&row.owner) && !self.searched.contains(cookie))
     }
 
-    /// Lets the kernel walk the open files of these processes once and note the listeners among them.
-    fn search_owners(&mut self, pids: &[u32]) -> Result<(), KernelError> {
-        for pid in self.asked.drain(..) {
+    /// Tells the programs whose connections to servers are to be counted.
+    fn name_owners(&mut self, pids: &[u32]) -> Result<(), KernelError> {
+        for pid in self.asked.drain(..).filter(|pid| !pids.contains(pid)) {
             // One that stays only marks listeners of a process that nobody asks for.
             let _ = self.owners.remove(&pid);
         }
@@ -235,7 +265,8 @@ impl Kernel {
             self.owners.insert(pid, 1, 0).map_err(failed("the owners' map"))?;
         }
         self.asked = pids.to_vec();
-        run_iterator(&mut self.ebpf, "iter_task_file")
+        self.searched.clear();
+        Ok(())
     }
 }
 

@@ -13,6 +13,9 @@ use std::{
 use lbstatd::kernel::{HookState, Kernel};
 use rustix::net::{connect_unspec, listen};
 
+mod ends;
+mod queues;
+mod servers;
 mod sockets;
 
 use sockets::*;
@@ -21,7 +24,10 @@ use sockets::*;
 fn every_hook_works_here_or_says_why_not() {
     let Some(kernel) = kernel() else { return };
     let names: Vec<_> = kernel.hooks().iter().map(|hook| hook.name).collect();
-    assert_eq!(names, ["inet_sock_set_state", "tcp_destroy_sock", "iter_tcp", "iter_task_file"]);
+    assert_eq!(
+        names,
+        ["inet_sock_set_state", "tcp_destroy_sock", "tcp_retransmit_synack", "iter_tcp", "iter_task_file"]
+    );
     for hook in kernel.hooks() {
         match &hook.state {
             HookState::Healthy => {}
@@ -30,7 +36,7 @@ fn every_hook_works_here_or_says_why_not() {
             }
         }
     }
-    assert_eq!(kernel.runs().len(), 4);
+    assert_eq!(kernel.runs().len(), 5);
 }
 
 #[test]
@@ -316,7 +322,7 @@ fn ipv6_and_dual_stack_listeners_are_counted_at_their_own_address() {
 #[test]
 fn the_owner_of_a_listener_is_found() {
     let Some(mut kernel) = kernel() else { return };
-    let healthy = |kernel: &Kernel| kernel.hooks()[3].state == HookState::Healthy;
+    let healthy = |kernel: &Kernel| kernel.hooks()[4].state == HookState::Healthy;
     let (_listener, address) = listen_on(Ipv4Addr::LOCALHOST);
     let mut owned = |pids: &[u32]| {
         let listeners = kernel.sample(pids).unwrap().listeners;
