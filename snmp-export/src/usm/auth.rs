@@ -226,7 +226,9 @@ mod tests {
             AuthProtocol::Sha224 => "321db5a08a65be290bc591cc00ee4539",
             AuthProtocol::Sha256 => "d52e4454ef9e6ec35d3663487825b0ca1f91c97427053894",
             AuthProtocol::Sha384 => "4cd3ddaaf7df7aee137f2488c04aa00f3f630d47b47bab2f1fdc2821902c0905",
-            AuthProtocol::Sha512 => "4aecf19ffcf38ecdcfc92332ae3d0a407cf931dd305e76dfc3a3027fecb35a80e46ba614481b879db15141d609280f71",
+            AuthProtocol::Sha512 => {
+                "4aecf19ffcf38ecdcfc92332ae3d0a407cf931dd305e76dfc3a3027fecb35a80e46ba614481b879db15141d609280f71"
+            }
         }
     }
 
