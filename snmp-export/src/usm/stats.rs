@@ -109,7 +109,9 @@ mod tests {
         for (place, (counter, oid)) in COUNTERS.iter().enumerate() {
             assert_eq!((*counter as usize, counter.oid()), (place, *oid));
             assert_eq!(Counter::of(oid), Some(*counter));
-            (0..place).for_each(|_| drop(stats.count(*counter)));
+            for _ in 0..place {
+                stats.count(*counter);
+            }
         }
         let engine = Engine::start(EngineId::from_random([1; 12]), 7);
         let scalars = stats.scalars(&engine, Instant::now());
