@@ -19,6 +19,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+pub mod agent;
 pub mod ber;
 pub mod pass_persist;
 #[cfg(test)]
