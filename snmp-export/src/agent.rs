@@ -1,4 +1,5 @@
-//! An SNMP agent over datagrams, without the sockets: versions 1 and 2c (RFC 1157, RFC 1901, RFC 3416).
+//! An SNMP agent over datagrams, without the sockets: versions 1 and 2c (RFC 1157, RFC 1901, RFC 3416), and version 3 where
+//! it has an engine ([`crate::usm`]).
 //!
 //! An [`Agent`] is what all its workers share and never changes; a [`Worker`] turns one datagram at a time into an
 //! answer or into silence. What it answers from is a snapshot's [`Columns`], encoded block by block when somebody asks,
@@ -25,10 +26,12 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::ber::{self, BerError, Reader, tag};
+use crate::usm::{Received, Usm};
 use counters::tally;
 
 const VERSION_1: i32 = 0;
 const VERSION_2C: i32 = 1;
+const VERSION_3: i32 = 3;
 /// Octets that the length of a message takes beyond its first one.
 const LONGER_LENGTH: usize = 2;
 
@@ -40,6 +43,7 @@ pub struct Agent {
     max_size: usize,
     counters: Arc<Counters>,
     instances: Vec<Instance>,
+    usm: Option<Arc<Usm>>,
 }
 
 /// Answers datagrams, on one thread.
@@ -48,6 +52,8 @@ pub struct Worker {
     agent: Arc<Agent>,
     responder: Responder,
     out: Vec<u8>,
+    /// A message of version 3, which is decrypted in place.
+    secured: Vec<u8>,
 }
 
 /// What became of a datagram.
@@ -64,7 +70,7 @@ impl Agent {
     /// `max_size` octets.
     pub fn new(system: &System, communities: Vec<Community>, subtrees: Subtrees, max_size: usize) -> Self {
         let counters = Arc::new(Counters::default());
-        let mut agent = Self { communities, subtrees, max_size, instances: Vec::new(), counters: counters.clone() };
+        let mut agent = Self { communities, subtrees, max_size, instances: Vec::new(), counters: counters.clone(), usm: None };
         agent.show(instances::system(system, Instant::now()));
         agent.show(instances::snmp(&counters));
         agent
@@ -74,6 +80,12 @@ impl Agent {
     pub fn show(&mut self, instances: Vec<Instance>) {
         self.instances.extend(instances);
         self.instances.sort_by(|one, other| one.oid.cmp(&other.oid));
+    }
+
+    /// Answers users of this engine as well, and shows what the engine is and counts.
+    pub fn secure(&mut self, usm: Arc<Usm>) {
+        self.show(instances::engine(&usm));
+        self.usm = Some(usm);
     }
 
     /// What it has counted.
@@ -90,7 +102,7 @@ impl Agent {
 impl Worker {
     /// A worker of this agent.
     pub fn new(agent: Arc<Agent>) -> Self {
-        Self { agent, responder: Responder::default(), out: Vec::new() }
+        Self { agent, responder: Responder::default(), out: Vec::new(), secured: Vec::new() }
     }
 
     /// Answers a datagram that came from this address. `newest` is asked for the columns of the newest snapshot unless
@@ -128,6 +140,9 @@ impl Worker {
         let mut message = whole.element(tag::SEQUENCE)?;
         whole.finish()?;
         let version = message.integer()?;
+        if let (VERSION_3, Some(usm)) = (version, self.agent.usm.clone()) {
+            return self.answer_secured(&usm, datagram, address, now, newest);
+        }
         if !matches!(version, VERSION_1 | VERSION_2C) {
             tally(&self.agent.counters.in_bad_versions);
             return Err(Silence::Counted);
@@ -150,6 +165,33 @@ impl Worker {
         let varbinds = self.responder.answer(&self.agent.mib(), &asker, newest, &mut pdu, &mut self.out)?;
         ber::end(&mut self.out, begun);
         Ok(varbinds)
+    }
+
+    fn answer_secured(
+        &mut self,
+        usm: &Usm,
+        datagram: &[u8],
+        address: IpAddr,
+        now: Instant,
+        newest: impl FnOnce() -> Arc<Columns>,
+    ) -> Result<usize, Silence> {
+        self.secured.clear();
+        self.secured.extend_from_slice(datagram);
+        let request = match usm.receive(now, &mut self.secured, &mut self.out) {
+            Received::Request(request) => request,
+            Received::Answered => return Ok(0),
+            Received::Malformed => return Err(Silence::Malformed),
+            Received::Ignored => return Err(Silence::Counted),
+        };
+        let subtrees = request.user.view().unwrap_or(&self.agent.subtrees);
+        let mut answered = Err(Refusal::TooBig);
+        request.answer(usm, now, &mut self.out, |out, end| {
+            let asker = Asker { address, now, version1: false, subtrees, max_size: end.saturating_sub(out.len()) };
+            let mut pdu = Reader::new(request.pdu);
+            answered = self.responder.answer(&self.agent.mib(), &asker, newest, &mut pdu, out);
+            answered.is_ok()
+        });
+        Ok(answered?)
     }
 }
 

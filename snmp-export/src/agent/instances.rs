@@ -7,8 +7,10 @@ use std::time::Instant;
 use lbstats::{Oid, Value};
 
 use super::counters::{Counters, SNMP_GROUP, counter32};
+use crate::usm::{Counter, Engine, Usm};
 
 const SYSTEM: [u32; 7] = [1, 3, 6, 1, 2, 1, 1];
+const SNMP_ENGINE: [u32; 9] = [1, 3, 6, 1, 6, 3, 10, 2, 1];
 const SNMP: [u32; 7] = [1, 3, 6, 1, 2, 1, 11];
 /// Applications, and end-to-end: 2^(4-1) + 2^(7-1).
 const SERVICES: i32 = 72;
@@ -117,6 +119,28 @@ pub(super) fn snmp(counters: &Arc<Counters>) -> Vec<Instance> {
     instances.push(scalar(30, Content::Now(Box::new(|| Value::Integer(NO_AUTHENTICATION_TRAPS)))));
     // snmpProxyDrops: nothing is forwarded.
     instances.push(scalar(32, Content::Now(Box::new(|| Value::Counter32(0)))));
+    instances
+}
+
+/// The engine, and what it counts (RFC 3411 section 5, RFC 3412 section 5, RFC 3413 section 4.1, RFC 3414 section 5).
+pub(super) fn engine(usm: &Arc<Usm>) -> Vec<Instance> {
+    let integer = |number: u32| Value::Integer(i32::try_from(number).unwrap_or(i32::MAX));
+    let scalar = |arc, value: fn(&Engine) -> u32| {
+        let usm = usm.clone();
+        Instance::new(&SNMP_ENGINE, &[arc, 0], Content::Now(Box::new(move || integer(value(usm.engine())))))
+    };
+    let id = Content::Text(usm.engine().id().octets().to_vec());
+    let mut instances = vec![
+        Instance::new(&SNMP_ENGINE, &[1, 0], id),
+        scalar(2, |engine| engine.clock(Instant::now()).boots),
+        scalar(3, |engine| engine.clock(Instant::now()).time),
+        scalar(4, Engine::max_size),
+    ];
+    instances.extend(Counter::ALL.map(|counter| {
+        let usm = usm.clone();
+        let value = move || Value::Counter32(usm.stats().read(counter));
+        Instance::new(counter.oid(), &[], Content::Now(Box::new(value)))
+    }));
     instances
 }
 
