@@ -11,3 +11,4 @@ pub mod kernel;
 pub mod privileges;
 pub mod prometheus;
 pub mod publish;
+pub mod snmp_agent;

@@ -19,10 +19,13 @@
 //! ```
 #![forbid(unsafe_code)]
 
+pub mod agent;
+pub mod ber;
 pub mod pass_persist;
 #[cfg(test)]
 mod sample;
 mod spelled;
+pub mod usm;
 mod view;
 mod walks;
 

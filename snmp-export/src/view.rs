@@ -20,9 +20,9 @@ pub struct View {
 /// A cell of a view. Of another view, it is a place that may hold something else or be none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cell {
-    branch: usize,
-    column: usize,
-    row: usize,
+    pub(crate) branch: usize,
+    pub(crate) column: usize,
+    pub(crate) row: usize,
 }
 
 /// A table in the tree: its cells are entry.column.index.
@@ -132,6 +132,14 @@ impl View {
         Some(Cell { branch, column, row })
     }
 
+    /// Whether `oid` is at or below a column, so that what is missing there is an instance and not the object.
+    pub fn has_object(&self, oid: &[u32]) -> bool {
+        let arc = self.branch_of(oid).and_then(|(branch, below)| Some((branch, below.first()?)));
+        arc.is_some_and(|(branch, arc)| {
+            self.branches[branch].columns.binary_search_by_key(arc, |column| column.0).is_ok()
+        })
+    }
+
     /// The first cell whose OID is above `oid`.
     pub fn cell_after(&self, oid: &[u32]) -> Option<Cell> {
         let Some((branch, below)) = self.branch_of(oid) else {
@@ -150,6 +158,11 @@ impl View {
     /// The cell after a cell of this view.
     pub fn following(&self, cell: Cell) -> Option<Cell> {
         self.cell_from(Cell { row: cell.row + 1, ..cell })
+    }
+
+    /// The first cell behind the column of a cell of this view.
+    pub(crate) fn behind_column(&self, cell: Cell) -> Option<Cell> {
+        self.cell_from(Cell { row: usize::MAX, ..cell })
     }
 
     /// Makes `into` the OID of a cell of this view.
@@ -194,7 +207,13 @@ impl View {
         if there { Some(cell) } else { self.first_from(cell.branch + 1) }
     }
 
-    fn rows(&self, branch: usize) -> usize {
+    /// Number of columns of each branch.
+    pub(crate) fn widths(&self) -> impl Iterator<Item = usize> {
+        self.branches.iter().map(|branch| branch.columns.len())
+    }
+
+    /// Number of rows of a branch.
+    pub(crate) fn rows(&self, branch: usize) -> usize {
         let rows = self.table(branch).len();
         if self.branches[branch].scalars { rows.min(1) } else { rows }
     }

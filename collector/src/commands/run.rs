@@ -16,7 +16,7 @@ use crate::config::{self, Settings};
 use crate::faces::Faces;
 use crate::haproxy::Limits;
 use crate::publish::Published;
-use crate::{control, http, privileges};
+use crate::{control, http, privileges, snmp_agent};
 
 /// Flags of `run`.
 #[derive(Debug, clap::Args)]
@@ -64,12 +64,14 @@ pub fn run(settings: &Settings) -> anyhow::Result<()> {
 struct Sockets {
     control: control::Listener,
     prometheus: Option<TcpListener>,
+    snmp: snmp_agent::Bound,
 }
 
 impl Sockets {
     fn bind(settings: &Settings) -> anyhow::Result<Self> {
         let control = control::bind(&settings.control(), settings.control_mode())?;
-        Ok(Self { control, prometheus: settings.prometheus.map(http::bind).transpose()? })
+        let prometheus = settings.prometheus.map(http::bind).transpose()?;
+        Ok(Self { control, prometheus, snmp: snmp_agent::bind(settings)? })
     }
 }
 
@@ -79,6 +81,7 @@ async fn serve(settings: &Settings, sockets: Sockets, kernel: Option<collect::Pr
     let mut interrupt = signal(SignalKind::interrupt())?;
     let published = Published::new();
     let faces = Arc::new(Faces::default());
+    let _snmp = sockets.snmp.start(&published, &faces)?;
 
     tokio::spawn(control::serve(sockets.control, published.clone()));
     if let Some(listener) = sockets.prometheus {
