@@ -16,8 +16,10 @@ pub struct Package {
 }
 
 /// What the demo starts.
-pub const DEMO: &[Package] =
-    &[program("haproxy", "haproxy"), program("snmpd", "snmpd"), program("snmp", "snmpbulkwalk")];
+pub const DEMO: &[Package] = &[program("haproxy", "haproxy"), program("snmp", "snmpbulkwalk")];
+
+/// What the demo and the benchmarks start if they go through snmpd.
+pub const SNMPD: &[Package] = &[program("snmpd", "snmpd")];
 
 /// What the end-to-end tests start.
 pub const TESTS: &[Package] = &[

@@ -45,6 +45,7 @@ enum Subject {
 
 pub(crate) fn run(args: &Args) -> Result<()> {
     packages::ensure(packages::DEMO)?;
+    packages::ensure(packages::SNMPD)?;
     match args.subject {
         Subject::PassPersist { rounds } => pass_persist::run(&release_with_peer()?, rounds),
         Subject::Overhead { pairs } => overhead::run(pairs),
