@@ -83,7 +83,8 @@ fn init(tests: Option<&Vec<String>>) -> Result<String> {
         |filter: &String| filter.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b':');
     ensure!(filters.iter().all(plain), "a filter is a part of a test's name");
     let tests = match tests {
-        Some(filters) => format!("kernel-tests --test-threads 4 {} 2>&1", filters.join(" ")),
+        // In a shell between, since tests take process 1 for a stranger.
+        Some(filters) => format!("sh -c 'kernel-tests --test-threads 4 {} 2>&1; exit $?'", filters.join(" ")),
         None => "true".to_owned(),
     };
     Ok(format!(
