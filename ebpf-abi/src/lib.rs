@@ -7,6 +7,9 @@
 /// Listeners that can be counted at the same time; more are refused and reported through [`Control::refused`].
 pub const MAX_LISTENERS: usize = 8192;
 
+/// Processes whose sockets can be told from others' at the same time.
+pub const MAX_OWNERS: usize = 1024;
+
 /// Buckets of a histogram, the unbounded last one included.
 pub const HISTOGRAM_BUCKETS: usize = 48;
 
@@ -77,10 +80,12 @@ pub struct Socket {
     pub segments_sent: u64,
     /// Of [`Connections::retransmits`], likewise; begins with the SYN-ACKs that were sent again.
     pub retransmits: u64,
-    /// Listeners only: the part of `sk_drops` that [`Listener::drops`] already holds.
-    pub drops: u32,
+    /// Of [`Listener::drops`], likewise; listeners only.
+    pub drops: u64,
     /// [`ESTABLISHED`], [`CLOSED`], [`FIN_SENT`], [`OUTGOING`] and [`PEER_FIRST`].
     pub flags: u32,
+    /// Always 0.
+    pub reserved: u32,
 }
 
 /// The connection has been counted as begun.
@@ -286,6 +291,20 @@ impl Server {
     }
 }
 
+/// A process (thread group) that may be the one user space means by a number.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Found {
+    /// Its number in its own process namespace: the one user space asked for.
+    pub pid: u32,
+    /// Its parent, if that runs a program of the same name: the master of a worker. As the programs number processes; else 0.
+    pub master: u32,
+    /// 1 if it or its parent is the process that user space knows as the peer of its socket.
+    pub by_peer: u32,
+    /// 1 if its process namespace is that of user space.
+    pub near: u32,
+}
+
 /// The one entry of the control map. User space writes it between samples, the sample adds to it.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
@@ -359,12 +378,28 @@ pub struct Offsets {
     pub delivered: u32,
     /// `socket.sk`, pointer to `struct sock`; optional.
     pub socket_sk: u32,
-    /// `task_struct.tgid`, u32; optional.
+    /// `task_struct.tgid`, u32; optional, as what follows.
     pub tgid: u32,
-    /// `task_struct.real_parent`, pointer to `struct task_struct`; optional.
+    /// `task_struct.pid`, u32.
+    pub pid: u32,
+    /// `task_struct.real_parent`, pointer to `struct task_struct`.
     pub parent: u32,
-    /// `task_struct.comm`, 16 bytes; optional.
+    /// `task_struct.group_leader`, likewise.
+    pub leader: u32,
+    /// `task_struct.comm`, 16 bytes.
     pub comm: u32,
+    /// `task_struct.thread_pid`, pointer to `struct pid`.
+    pub thread_pid: u32,
+    /// `pid.level`, u32.
+    pub level: u32,
+    /// `pid.numbers`, an array of `struct upid`.
+    pub numbers: u32,
+    /// `upid.nr`, int.
+    pub number: u32,
+    /// `upid.ns`, pointer to `struct pid_namespace`.
+    pub number_namespace: u32,
+    /// Not an offset: size of `struct upid`.
+    pub number_size: u32,
     /// Not an offset: the bit of `SOCK_DONE` in `flags`.
     pub sock_done: u32,
     /// Not an offset: the bit of `SOCK_DEAD` in `flags`.
@@ -380,18 +415,19 @@ pub const ABSENT: u32 = u32::MAX;
 
 const _: () = {
     assert!(size_of::<Address>() == 24);
-    assert!(size_of::<Socket>() == 64);
+    assert!(size_of::<Socket>() == 72);
     assert!(size_of::<Histogram>() == (HISTOGRAM_BUCKETS + 1) * 8);
     assert!(size_of::<Connections>() == (7 + end::KINDS) * 8 + 2 * size_of::<Histogram>());
     assert!(size_of::<Listener>() == size_of::<Connections>() + 2 * size_of::<Histogram>() + 6 * 8 + 24 + 7 * 4 + 4);
     assert!(size_of::<Server>() == size_of::<Connections>() + size_of::<Histogram>() + (1 + failure::KINDS) * 8);
     assert!(size_of::<Control>() == 32);
-    assert!(size_of::<Offsets>() == 34 * 4);
+    assert!(size_of::<Found>() == 16);
+    assert!(size_of::<Offsets>() == 42 * 4);
 };
 
 #[cfg(feature = "user")]
 mod pod {
-    use super::{Address, Control, Listener, Offsets, Server, Socket};
+    use super::{Address, Control, Found, Listener, Offsets, Server, Socket};
 
     macro_rules! pod {
         ($($name:ty)*) => {
@@ -403,7 +439,7 @@ mod pod {
         };
     }
 
-    pod!(Address Control Listener Offsets Server Socket);
+    pod!(Address Control Found Listener Offsets Server Socket);
 }
 
 #[cfg(test)]

@@ -4,9 +4,9 @@ use lbstatd_ebpf_abi::{Address, CLOSED, Control, ESTABLISHED, FIN_SENT, PEER_FIR
 
 use crate::{
     atomic::add,
-    count::{self, NEW_SOCKET},
+    count::{self, NEW_SOCKET, Traffic},
     maps::{adopter, listener, socket, socket_or_insert},
-    sock::{CLOSE_WAIT, LAST_ACK, MAPPED, Tcp, has_sent_fin},
+    sock::{CLOSE_WAIT, ESTABLISHED as STATE_ESTABLISHED, LAST_ACK, MAPPED, Tcp, has_sent_fin},
 };
 
 /// A visit under the socket's lock.
@@ -24,7 +24,30 @@ pub(crate) fn visit_connection(tcp: Tcp, state: u32, control: *mut Control) {
     }
     count::note_state(socket, state);
     if let Some(row) = count::establish(tcp, socket) {
-        count::settle(tcp, socket, socket.flags, row);
+        count::settle(tcp, socket, Traffic::of(tcp, socket.flags), row);
+    }
+}
+
+/// A visit without the socket's lock, so that the connection can change or end meanwhile. What was read counts only if
+/// neither side had sent a FIN by the time the reading was done: then no FIN can be among the bytes. What a connection
+/// moves after a FIN is counted at its end.
+#[inline(always)]
+pub(crate) fn visit_unlocked(tcp: Tcp, state: u32, control: *mut Control) {
+    let Some(socket) = socket(tcp.sk()) else {
+        // SAFETY: the entry of an array map; user space writes it only between samples.
+        if unsafe { (*control).adopt } != 0 {
+            adopt(tcp, state);
+        }
+        return;
+    };
+    let flags = socket.flags;
+    if flags & (ESTABLISHED | CLOSED) != ESTABLISHED {
+        return;
+    }
+    let Some(row) = count::connections_of(tcp, socket) else { return };
+    let now = Traffic::of(tcp, flags);
+    if tcp.state() == STATE_ESTABLISHED && !tcp.is_done() {
+        count::settle(tcp, socket, now, row);
     }
 }
 
@@ -41,16 +64,8 @@ pub(crate) fn adopt(tcp: Tcp, state: u32) {
     if state == CLOSE_WAIT || state == LAST_ACK {
         flags |= PEER_FIRST;
     }
-    let mut fresh = Socket {
-        listener: cookie,
-        received: tcp.received(),
-        acked: tcp.acked(flags),
-        segments_received: u64::from(tcp.segments_received()),
-        segments_sent: u64::from(tcp.segments_sent()),
-        retransmits: u64::from(tcp.retransmits()),
-        flags,
-        ..NEW_SOCKET
-    };
+    let mut fresh = Socket { listener: cookie, flags, ..NEW_SOCKET };
+    Traffic::of(tcp, flags).into_marks(&mut fresh);
     if socket_or_insert(tcp.sk(), &mut fresh).is_some() {
         // SAFETY: see `add`; the row was found by look-up.
         unsafe { add(&raw mut (*row).connections.adopted, 1) };

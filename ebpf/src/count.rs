@@ -8,7 +8,8 @@ use core::ptr;
 
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use lbstatd_ebpf_abi::{
-    CLOSED, Connections, ESTABLISHED, LIFETIME_SCALE, OUTGOING, PEER_FIRST, Server, Socket, end, failure,
+    CLOSED, Connections, ESTABLISHED, FIN_SENT, LIFETIME_SCALE, Listener, OUTGOING, PEER_FIRST, Server, Socket, end,
+    failure,
 };
 
 use crate::{
@@ -22,7 +23,7 @@ use crate::{
 #[inline(always)]
 pub(crate) fn note_state(socket: &mut Socket, state: u32) {
     if has_sent_fin(state) {
-        socket.flags |= lbstatd_ebpf_abi::FIN_SENT;
+        socket.flags |= FIN_SENT;
     }
     if state == CLOSE_WAIT || state == LAST_ACK {
         socket.flags |= PEER_FIRST;
@@ -62,6 +63,7 @@ pub(crate) const NEW_SOCKET: Socket = Socket {
     retransmits: 0,
     drops: 0,
     flags: 0,
+    reserved: 0,
 };
 
 /// Makes sure that nothing is counted for a socket that begins to connect for somebody else.
@@ -77,6 +79,19 @@ pub(crate) fn forget(tcp: Tcp) {
 #[inline(always)]
 pub(crate) fn establish(tcp: Tcp, socket: &mut Socket) -> Option<*mut Connections> {
     if socket.flags & OUTGOING != 0 { establish_outgoing(tcp, socket) } else { establish_accepted(tcp, socket) }
+}
+
+/// The counters that an established connection belongs to.
+#[inline(always)]
+pub(crate) fn connections_of(tcp: Tcp, socket: &Socket) -> Option<*mut Connections> {
+    // SAFETY: a row found by look-up stays mapped for the program's life.
+    unsafe {
+        if socket.flags & OUTGOING != 0 {
+            server(&tcp.remote()).map(|row| &raw mut (*row).connections)
+        } else {
+            listener(socket.listener).map(|row| &raw mut (*row).connections)
+        }
+    }
 }
 
 #[inline(always)]
@@ -120,38 +135,75 @@ fn establish_outgoing(tcp: Tcp, socket: &mut Socket) -> Option<*mut Connections>
     Some(connections)
 }
 
-/// Adds what has gone through a connection since the last time. The only step that needs no socket lock: of two
-/// programs that settle at once, one finds the other's mark and adds what is left.
+/// What has gone through a connection so far.
+pub(crate) struct Traffic {
+    received: u64,
+    acked: u64,
+    segments_received: u32,
+    segments_sent: u32,
+    retransmits: u32,
+}
+
+impl Traffic {
+    #[inline(always)]
+    pub(crate) fn of(tcp: Tcp, flags: u32) -> Self {
+        Self {
+            received: tcp.received(),
+            acked: tcp.acked(flags),
+            segments_received: tcp.segments_received(),
+            segments_sent: tcp.segments_sent(),
+            retransmits: tcp.retransmits(),
+        }
+    }
+
+    /// The marks of a connection whose past is not to be counted.
+    #[inline(always)]
+    pub(crate) fn into_marks(self, socket: &mut Socket) {
+        socket.received = self.received;
+        socket.acked = self.acked;
+        socket.segments_received = u64::from(self.segments_received);
+        socket.segments_sent = u64::from(self.segments_sent);
+        socket.retransmits = u64::from(self.retransmits);
+    }
+}
+
+/// Adds what has gone through a connection since the last time.
+///
+/// The only step that is also taken without the socket's lock: for sockets of other namespaces, which a sample finds
+/// among a process's files. There two programs can settle at once. Each marks what it takes by compare-and-exchange, so
+/// one of them finds the other's mark and adds what is left.
 #[inline(always)]
-pub(crate) fn settle(tcp: Tcp, socket: *mut Socket, flags: u32, row: *mut Connections) {
+pub(crate) fn settle(tcp: Tcp, socket: *mut Socket, now: Traffic, row: *mut Connections) {
+    let alone = tcp.is_near();
     // SAFETY: the storage and the row were found by look-up.
     unsafe {
-        settle_one(&raw mut (*socket).received, tcp.received(), &raw mut (*row).received);
-        settle_one(&raw mut (*socket).acked, tcp.acked(flags), &raw mut (*row).acked);
-        let (received, sent) = (tcp.segments_received(), tcp.segments_sent());
-        settle_short(&raw mut (*socket).segments_received, received, &raw mut (*row).segments_received);
-        settle_short(&raw mut (*socket).segments_sent, sent, &raw mut (*row).segments_sent);
-        settle_short(&raw mut (*socket).retransmits, tcp.retransmits(), &raw mut (*row).retransmits);
+        settle_one(&raw mut (*socket).received, now.received, &raw mut (*row).received, alone);
+        settle_one(&raw mut (*socket).acked, now.acked, &raw mut (*row).acked, alone);
+        let (received, sent) = (&raw mut (*row).segments_received, &raw mut (*row).segments_sent);
+        settle_short(&raw mut (*socket).segments_received, now.segments_received, received, alone);
+        settle_short(&raw mut (*socket).segments_sent, now.segments_sent, sent, alone);
+        settle_short(&raw mut (*socket).retransmits, now.retransmits, &raw mut (*row).retransmits, alone);
     }
+}
+
+/// Adds what a listening socket has dropped since the last time.
+#[inline(always)]
+pub(crate) fn settle_drops(tcp: Tcp, socket: *mut Socket, row: *mut Listener) {
+    // SAFETY: the storage and the row were found by look-up.
+    unsafe { settle_short(&raw mut (*socket).drops, tcp.drops(), &raw mut (*row).drops, tcp.is_near()) };
 }
 
 /// # Safety
 /// Both point into map values.
 #[inline(always)]
-unsafe fn settle_one(mark: *mut u64, current: u64, counter: *mut u64) {
+unsafe fn settle_one(mark: *mut u64, current: u64, counter: *mut u64, alone: bool) {
     // There are two who settle, so the second try succeeds.
     for _ in 0..2 {
         // SAFETY: the caller's promise.
         let seen = unsafe { ptr::read_volatile(mark) };
-        if current <= seen {
+        // SAFETY: as above.
+        if current <= seen || unsafe { take(mark, seen, current, counter, current - seen, alone) } {
             return;
-        }
-        // SAFETY: the caller's promise.
-        unsafe {
-            if exchange_if(mark, seen, current) {
-                add(counter, current - seen);
-                return;
-            }
         }
     }
 }
@@ -161,30 +213,45 @@ unsafe fn settle_one(mark: *mut u64, current: u64, counter: *mut u64) {
 /// # Safety
 /// Both point into map values.
 #[inline(always)]
-unsafe fn settle_short(mark: *mut u64, current: u32, counter: *mut u64) {
+unsafe fn settle_short(mark: *mut u64, current: u32, counter: *mut u64, alone: bool) {
     for _ in 0..2 {
         // SAFETY: the caller's promise.
         let seen = unsafe { ptr::read_volatile(mark) };
         #[expect(clippy::cast_possible_truncation, reason = "the mark holds 32 bits")]
         let fresh = current.wrapping_sub(seen as u32);
-        if fresh == 0 || fresh > u32::MAX / 2 {
+        if fresh == 0
+            || fresh > u32::MAX / 2
+            // SAFETY: as above.
+            || unsafe { take(mark, seen, u64::from(current), counter, u64::from(fresh), alone) }
+        {
             return;
         }
-        // SAFETY: the caller's promise.
-        unsafe {
-            if exchange_if(mark, seen, u64::from(current)) {
-                add(counter, u64::from(fresh));
-                return;
-            }
-        }
     }
+}
+
+/// Moves a mark, and adds what lies between. False if somebody else has moved it.
+///
+/// # Safety
+/// Both point into map values; `alone` only under the lock of a socket that nobody visits without it.
+#[inline(always)]
+unsafe fn take(mark: *mut u64, seen: u64, current: u64, counter: *mut u64, fresh: u64, alone: bool) -> bool {
+    // SAFETY: the caller's promise.
+    unsafe {
+        if alone {
+            ptr::write_volatile(mark, current);
+        } else if !exchange_if(mark, seen, current) {
+            return false;
+        }
+        add(counter, fresh);
+    }
+    true
 }
 
 /// Counts the end of an established connection that was in the state `old` until now.
 #[inline(always)]
 pub(crate) fn close(tcp: Tcp, socket: &mut Socket, old: u32) {
     if let Some(row) = establish(tcp, socket) {
-        settle(tcp, socket, socket.flags, row);
+        settle(tcp, socket, Traffic::of(tcp, socket.flags), row);
         let rtt = tcp.rtt();
         let kind = within::<{ end::KINDS as i32 }>(kind_of_end(tcp, old));
         // SAFETY: see `add`; the row was found by look-up.
@@ -204,7 +271,7 @@ pub(crate) fn close(tcp: Tcp, socket: &mut Socket, old: u32) {
 /// The state before CLOSE, as far as the flags tell, where the change was missed.
 #[inline(always)]
 pub(crate) fn last_state(socket: &Socket) -> u32 {
-    if socket.flags & lbstatd_ebpf_abi::FIN_SENT == 0 {
+    if socket.flags & FIN_SENT == 0 {
         STATE_ESTABLISHED
     } else if socket.flags & PEER_FIRST != 0 {
         LAST_ACK

@@ -2,7 +2,7 @@
 
 use aya_ebpf::{cty::c_void, macros::btf_tracepoint, programs::BtfTracePointContext};
 use aya_log_ebpf::debug;
-use lbstatd_ebpf_abi::{CLOSED, OUTGOING, Socket};
+use lbstatd_ebpf_abi::{CLOSED, ESTABLISHED, OUTGOING, Socket};
 
 use crate::{
     count, listening,
@@ -44,11 +44,15 @@ fn change(ctx: &BtfTracePointContext, sk: *const c_void, socket: &mut Socket, ol
     if socket.flags & CLOSED != 0 {
         return;
     }
-    let Some(tcp) = Tcp::new(sk) else { return };
     if is_connected(new) {
         count::note_state(socket, new);
-        count::establish(tcp, socket);
+        if socket.flags & ESTABLISHED == 0
+            && let Some(tcp) = Tcp::new(sk)
+        {
+            count::establish(tcp, socket);
+        }
     } else if new == CLOSE {
+        let Some(tcp) = Tcp::new(sk) else { return };
         if old == LISTEN {
             listening::retire(tcp, socket);
             debug!(ctx, "port {} stops listening", tcp.local().port);

@@ -1,13 +1,13 @@
 //! What happens to listening sockets: they become known, their queues are looked at, they end.
 
-use aya_ebpf::{cty::c_void, helpers::bpf_probe_read_kernel};
+use aya_ebpf::cty::c_void;
 use lbstatd_ebpf_abi::{Control, Listener, Socket};
 
 use crate::{
     atomic::{add, exchange, raise},
-    count::NEW_SOCKET,
+    count::{self, NEW_SOCKET},
     maps::{add_adopter, control, cookie, listener, listener_or_insert, offset, socket, socket_or_insert},
-    sock::{LISTEN, Tcp},
+    sock::{Tcp, peek},
 };
 
 /// How many samples adopt older connections once an unknown listener was met: this one, and one more for connections
@@ -18,7 +18,7 @@ const ADOPTING_SAMPLES: u64 = 2;
 #[inline(always)]
 pub(crate) fn tag(tcp: Tcp) -> bool {
     let cookie = cookie(tcp.sk());
-    let mut fresh = Socket { listener: cookie, drops: tcp.drops(), ..NEW_SOCKET };
+    let mut fresh = Socket { listener: cookie, drops: u64::from(tcp.drops()), ..NEW_SOCKET };
     let Some(row) = listener_or_insert(cookie) else {
         if let Some(control) = control() {
             // SAFETY: the entry of an array map, valid for the program's life; changed atomically.
@@ -58,7 +58,7 @@ pub(crate) fn visit(tcp: Tcp, control: *mut Control) {
     if !known && adopt != 0 {
         add_adopter(&address, socket.listener);
     }
-    settle_drops(tcp, socket, row);
+    count::settle_drops(tcp, socket, row);
     let (backlog, syn_backlog) = (tcp.backlog(), tcp.syn_backlog());
     // SAFETY: a row found by look-up stays mapped for the program's life. These fields have one writer, the sample; the
     // highs, which have several, are exchanged atomically.
@@ -92,23 +92,11 @@ unsafe fn take(high: *mut u64, now: u32) -> u32 {
     taken.max(now)
 }
 
-/// Adds what a listening socket has dropped since the last time.
-#[inline(always)]
-fn settle_drops(tcp: Tcp, socket: &mut Socket, row: *mut Listener) {
-    let drops = tcp.drops();
-    let fresh = drops.wrapping_sub(socket.drops);
-    if fresh != 0 {
-        socket.drops = drops;
-        // SAFETY: see `add`; the row was found by look-up.
-        unsafe { add(&raw mut (*row).drops, u64::from(fresh)) };
-    }
-}
-
 /// Marks the end of a listening socket.
 #[inline(always)]
 pub(crate) fn retire(tcp: Tcp, socket: &mut Socket) {
     if let Some(row) = listener(socket.listener) {
-        settle_drops(tcp, socket, row);
+        count::settle_drops(tcp, socket, row);
         // SAFETY: a row found by look-up stays mapped for the program's life; user space tolerates either value.
         unsafe {
             (*row).socket = 0;
@@ -121,16 +109,13 @@ pub(crate) fn retire(tcp: Tcp, socket: &mut Socket) {
 /// accept queue just before, so what stands there now includes it.
 ///
 /// The listener itself is not at hand here, only its address. It may be gone and its memory be another socket's by now,
-/// therefore state and cookie are checked; what changes between check and read is a queue's length among its own past
-/// values, or that of another socket's for one of four billion cookies.
+/// therefore its cookie, which is never used twice, is checked first. Should it go between check and read, the memory
+/// stays that of a TCP socket until the grace period that this program holds up ends, and a new one's queue is empty.
 #[inline(always)]
 pub(crate) fn note_backlogs(row: *mut Listener, cookie: u64) {
     // SAFETY: a row found by look-up stays mapped for the program's life.
     let sk = unsafe { (*row).socket } as *const c_void;
-    if sk.is_null()
-        || peek::<u8>(sk, offset!(state)).is_none_or(|state| u32::from(state) != LISTEN)
-        || peek::<u64>(sk, offset!(cookie)) != Some(cookie)
-    {
+    if sk.is_null() || peek::<u64>(sk, offset!(cookie)) != Some(cookie) {
         return;
     }
     let backlog: u32 = peek(sk, offset!(backlog)).unwrap_or(0);
@@ -141,11 +126,4 @@ pub(crate) fn note_backlogs(row: *mut Listener, cookie: u64) {
         raise(&raw mut (*row).backlog_high, u64::from(backlog));
         raise(&raw mut (*row).syn_backlog_high, u64::from(syn_backlog));
     }
-}
-
-/// Reads a field through an address that the verifier knows nothing of.
-#[inline(always)]
-fn peek<T>(structure: *const c_void, offset: u32) -> Option<T> {
-    // SAFETY: the helper checks the address; any bits are a value of the integers asked for.
-    unsafe { bpf_probe_read_kernel(structure.byte_add(offset as usize).cast()) }.ok()
 }

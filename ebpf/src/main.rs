@@ -7,7 +7,9 @@
 //! | [`tcp_destroy_sock`] | when a TCP socket is torn down | settles what the first one missed |
 //! | [`tcp_retransmit_synack`] | when a SYN-ACK is sent again | counts that |
 //! | [`iter_tcp`] | when user space takes a sample | visits every TCP socket: accept queues, drops, bytes of live connections |
-//! | [`iter_task_file`] | when user space asks who owns a listener | visits the open files of chosen processes |
+//! | [`inet_csk_accept`] | when a process accepts | the wait in the accept queue, where fexit is allowed |
+//! | [`iter_task`] | when user space looks for HAProxy | finds processes by their number in their own namespace |
+//! | [`iter_task_file`] | when user space asks who owns a listener, and for other namespaces | visits the open files of chosen processes |
 //!
 //! Each listener carries its identity in socket storage that the kernel clones into every connection it accepts, so a
 //! connection's listener is known without any look-up of addresses. Nothing runs per packet, and no measurement is sent
@@ -29,7 +31,11 @@ mod atomic;
 #[cfg(target_arch = "bpf")]
 mod count;
 #[cfg(target_arch = "bpf")]
+mod inet_csk_accept;
+#[cfg(target_arch = "bpf")]
 mod inet_sock_set_state;
+#[cfg(target_arch = "bpf")]
+mod iter_task;
 #[cfg(target_arch = "bpf")]
 mod iter_task_file;
 #[cfg(target_arch = "bpf")]

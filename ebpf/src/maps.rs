@@ -12,7 +12,9 @@ use aya_ebpf::{
     helpers::{bpf_get_socket_cookie, bpf_sk_storage_get},
     macros::btf_map,
 };
-use lbstatd_ebpf_abi::{Address, Control, Listener, MAX_LISTENERS, MAX_SERVERS, Offsets, Server, Socket};
+use lbstatd_ebpf_abi::{
+    Address, Control, Found, Listener, MAX_LISTENERS, MAX_OWNERS, MAX_SERVERS, Offsets, Server, Socket,
+};
 
 /// Storage in every TCP socket that matters. `BPF_F_CLONE`: what a listener carries, the kernel copies into each
 /// connection it accepts.
@@ -43,7 +45,16 @@ static CONTROL: Array<Control, 1> = Array::new();
 
 /// Processes (thread groups) whose listeners and connections user space asks for.
 #[btf_map]
-static OWNERS: HashMap<u32, u8, 1024> = HashMap::new();
+static OWNERS: HashMap<u32, u64, MAX_OWNERS> = HashMap::new();
+
+/// Processes that user space looks for: their number in their own process namespace, and the number that the peer of
+/// their socket has in user space's.
+#[btf_map]
+static WANTED: HashMap<u32, u32, MAX_OWNERS> = HashMap::new();
+
+/// What was found of them, by thread group.
+#[btf_map]
+static FOUND: HashMap<u32, Found, MAX_OWNERS> = HashMap::new();
 
 #[unsafe(no_mangle)]
 static OFFSETS: Global<Offsets> = Global::new(ZERO_OFFSETS);
@@ -144,6 +155,25 @@ pub(crate) fn control() -> Option<*mut Control> {
 #[inline(always)]
 pub(crate) fn is_owner(tgid: u32) -> bool {
     OWNERS.get_ptr(tgid).is_some()
+}
+
+/// The sample that last saw an owner alive.
+#[inline(always)]
+pub(crate) fn owner_seen(tgid: u32) -> Option<*mut u64> {
+    OWNERS.get_ptr_mut(tgid)
+}
+
+/// The peer of a process that is looked for; 0 if it is not known.
+#[inline(always)]
+pub(crate) fn wanted(pid: u32) -> Option<u32> {
+    // SAFETY: user space changes the map only while no sample runs, and only samples call this.
+    unsafe { WANTED.get(pid).copied() }
+}
+
+#[inline(always)]
+pub(crate) fn add_found(tgid: u32, found: &Found) {
+    // A full table means that more processes bear the numbers than anybody runs; the rest is not looked at.
+    let _ = FOUND.insert(tgid, found, 0);
 }
 
 const NO_PREALLOC: usize = BPF_F_NO_PREALLOC as usize;

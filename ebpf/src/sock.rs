@@ -4,7 +4,10 @@
 
 use core::ptr;
 
-use aya_ebpf::{cty::c_void, helpers::bpf_skc_to_tcp_sock};
+use aya_ebpf::{
+    cty::c_void,
+    helpers::{bpf_probe_read_kernel, bpf_skc_to_tcp_sock},
+};
 use lbstatd_ebpf_abi::{ABSENT, Address, FIN_SENT, OUTGOING};
 
 use crate::maps::offset;
@@ -200,4 +203,11 @@ pub(crate) fn read<T: Copy>(structure: *const c_void, offset: u32) -> T {
     // SAFETY: the verifier refuses the program unless the structure has a readable field there, and the kernel turns a
     // read through a stale pointer into zero.
     unsafe { ptr::read_volatile(structure.byte_add(offset as usize).cast()) }
+}
+
+/// Reads a field through an address that the verifier knows nothing of.
+#[inline(always)]
+pub(crate) fn peek<T>(structure: *const c_void, offset: u32) -> Option<T> {
+    // SAFETY: the helper checks the address; any bits are a value of the integers asked for.
+    unsafe { bpf_probe_read_kernel(structure.byte_add(offset as usize).cast()) }.ok()
 }

@@ -137,7 +137,7 @@ mod tests {
             row.unwrap();
             Arc::new(builder.finish().0)
         });
-        Some(Arc::new(Kept { tables, listens: Vec::new(), pid: Some(pid), process_number, processes }))
+        Some(Arc::new(Kept { tables, listens: Vec::new(), pid: Some(pid), peer: None, process_number, processes }))
     }
 
     fn rows(merged: &Merged) -> [Vec<Vec<u32>>; 4] {

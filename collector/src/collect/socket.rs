@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::note;
 use crate::haproxy::{Backoff, Client, Limits, Listen, ReadError, Reading};
+use crate::kernel::Process;
 
 /// A stats socket.
 pub(super) struct Socket {
@@ -31,6 +32,7 @@ pub(super) struct Kept {
     pub(super) tables: [Arc<Table>; 4],
     pub(super) listens: Vec<Listen>,
     pub(super) pid: Option<u32>,
+    pub(super) peer: Option<u32>,
     pub(super) process_number: u32,
     pub(super) processes: u32,
 }
@@ -71,8 +73,9 @@ impl Socket {
     }
 
     /// HAProxy's process, unless it is gone: its number may then be another's.
-    pub(super) fn pid(&self) -> Option<u32> {
-        self.kept.as_ref().filter(|_| !self.gone)?.pid
+    pub(super) fn process(&self) -> Option<Process> {
+        let kept = self.kept.as_ref().filter(|_| !self.gone)?;
+        Some(Process { pid: kept.pid?, peer: kept.peer })
     }
 
     /// A reading, to be run.
@@ -129,6 +132,7 @@ impl Kept {
             tables,
             listens: reading.listens,
             pid: reading.pid,
+            peer: reading.peer,
             process_number: reading.process_number,
             processes: reading.processes,
         }

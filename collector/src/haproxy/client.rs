@@ -71,16 +71,17 @@ impl Client {
     pub async fn read(&mut self) -> Result<Reading, ReadError> {
         let mut answer = std::mem::take(&mut self.buffer);
         answer.clear();
-        self.ask(&mut answer).await?;
+        let peer = self.ask(&mut answer).await?;
         let (reading, answer) = parsed(answer).await;
         // The answer to a mistake is not the measure of the next one.
         if reading.is_ok() {
             self.buffer = answer;
         }
-        reading.map_err(|garbled| ReadError::parsing(&self.path, garbled))
+        reading.map(|reading| Reading { peer, ..reading }).map_err(|garbled| ReadError::parsing(&self.path, garbled))
     }
 
-    async fn ask(&self, answer: &mut Vec<u8>) -> Result<(), ReadError> {
+    /// Asks, and tells who listens.
+    async fn ask(&self, answer: &mut Vec<u8>) -> Result<Option<u32>, ReadError> {
         let Limits { deadline, answer: limit } = self.limits;
         let path = || self.path.clone();
         let end = Instant::now() + deadline;
@@ -88,13 +89,16 @@ impl Client {
             .await
             .map_err(|_| ReadError::Full { path: path(), deadline })?
             .map_err(|error| ReadError::connecting(&self.path, &error))?;
+        let peer = stream.peer_cred().ok().and_then(|credentials| credentials.pid());
+        // 0 stands for a process that cannot be seen from here.
+        let peer = peer.and_then(|pid| u32::try_from(pid).ok()).filter(|&pid| pid != 0);
         match timeout_at(end, converse(stream, answer, limit)).await {
             Err(_) => Err(ReadError::TimedOut { path: path(), deadline, received: answer.len() }),
             Ok(Err(error)) if !is_closed(&error) => Err(ReadError::Io { path: path(), reason: error.to_string() }),
             Ok(_) if answer.len() > limit => Err(ReadError::TooLarge { path: path(), limit }),
             Ok(_) if answer.is_empty() => Err(ReadError::Closed { path: path() }),
             // Whether a closed connection cut the answer is seen from the answer.
-            Ok(_) => Ok(()),
+            Ok(_) => Ok(peer),
         }
     }
 }

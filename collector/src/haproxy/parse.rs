@@ -128,6 +128,7 @@ pub fn parse(output: &[u8]) -> Result<Reading, Garbled> {
         servers: stat.servers,
         listens: stat.listens,
         pid: info.pid,
+        peer: None,
         process_number: info.process_number,
         processes: info.processes,
         duplicates: stat.duplicates,

@@ -74,19 +74,41 @@ impl<'a> Btf<'a> {
     /// [`BtfError::NoType`], [`BtfError::NoMember`]; [`BtfError::WrongSize`] for a bit field, or if the member's size is
     /// not `size`.
     pub(crate) fn member(&self, structure: &str, path: &str, size: u32) -> Result<Member, BtfError> {
-        let no_member = || BtfError::NoMember(structure.to_owned(), path.to_owned());
         let wrong_size = || BtfError::WrongSize(structure.to_owned(), path.to_owned(), size);
-        let mut id = self.id(structure)?;
-        let (mut bits, mut steps) = (0_u32, MAX_STEPS);
-        for name in path.split('.') {
-            let (offset, of) = self.find(id, name.as_bytes(), &mut steps, 0).ok_or_else(no_member)?;
-            bits = bits.checked_add(offset).ok_or_else(wrong_size)?;
-            id = of;
-        }
+        let (bits, id) = self.locate(structure, path)?;
         if bits % 8 != 0 || self.size(id) != Some(size) {
             return Err(wrong_size());
         }
         Ok(Member { offset: bits / 8, size })
+    }
+
+    /// Where a member begins, in bytes, whatever its size: an array without bounds has none.
+    ///
+    /// # Errors
+    /// As [`Btf::member`].
+    pub(crate) fn place(&self, structure: &str, path: &str) -> Result<u32, BtfError> {
+        self.locate(structure, path).map(|(bits, _)| bits / 8)
+    }
+
+    /// Size of a structure in bytes.
+    ///
+    /// # Errors
+    /// [`BtfError::NoType`].
+    pub(crate) fn size_of(&self, structure: &str) -> Result<u32, BtfError> {
+        self.size(self.id(structure)?).ok_or_else(|| BtfError::NoType(structure.to_owned()))
+    }
+
+    /// Offset in bits and type of a member.
+    fn locate(&self, structure: &str, path: &str) -> Result<(u32, u32), BtfError> {
+        let no_member = || BtfError::NoMember(structure.to_owned(), path.to_owned());
+        let mut id = self.id(structure)?;
+        let (mut bits, mut steps) = (0_u32, MAX_STEPS);
+        for name in path.split('.') {
+            let (offset, of) = self.find(id, name.as_bytes(), &mut steps, 0).ok_or_else(no_member)?;
+            bits = bits.checked_add(offset).ok_or_else(no_member)?;
+            id = of;
+        }
+        Ok((bits, id))
     }
 
     /// The value of an enumerator.
@@ -331,6 +353,7 @@ mod tests {
         assert_eq!(offset("next", 8), Ok(16));
         assert_eq!(btf.enumerator("color", "GREEN"), Ok(7));
         assert_eq!(btf.member("named", "list", 20).map(|member| member.offset), Ok(0));
+        assert_eq!((btf.place("outer", "c.y"), btf.size_of("outer")), (Ok(8), Ok(24)));
         assert_eq!(btf.parameters("call"), Ok(2));
         assert!(btf.parameters("outer").is_err());
     }

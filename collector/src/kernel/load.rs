@@ -5,7 +5,7 @@ use std::{error::Error, fs, io};
 use aya::{
     Btf, Ebpf, EbpfError, EbpfLoader,
     maps::{Map, MapError},
-    programs::{BtfTracePoint, Iter, Program, ProgramError},
+    programs::{BtfTracePoint, FExit, Iter, Program, ProgramError},
 };
 
 use super::{Hook, HookState, KernelError, log, offsets};
@@ -43,17 +43,27 @@ pub(super) fn load(bytes: &[u8]) -> Result<Loaded, KernelError> {
     required("inet_sock_set_state", tracepoint(&mut ebpf, "inet_sock_set_state"))?;
     let destroy = tracepoint(&mut ebpf, "tcp_destroy_sock");
     let retransmit_synack = tracepoint(&mut ebpf, "tcp_retransmit_synack");
+    let accept = exit(&mut ebpf, "inet_csk_accept", &btf);
     required("iter_tcp", iterator(&mut ebpf, "iter_tcp", "tcp"))?;
+    let task = iterator(&mut ebpf, "iter_task", "task");
     let task_file = iterator(&mut ebpf, "iter_task_file", "task_file");
 
     let hooks = vec![
         Hook { name: "inet_sock_set_state", state: HookState::Healthy },
         Hook { name: "tcp_destroy_sock", state: state(destroy) },
         Hook { name: "tcp_retransmit_synack", state: state(retransmit_synack) },
+        Hook { name: "inet_csk_accept", state: state(accept) },
         Hook { name: "iter_tcp", state: HookState::Healthy },
+        Hook { name: "iter_task", state: state(task) },
         Hook { name: "iter_task_file", state: state(task_file) },
     ];
     Ok(Loaded { ebpf, hooks, namespace: offsets.namespace })
+}
+
+fn exit(ebpf: &mut Ebpf, name: &str, btf: &Btf) -> Result<(), ProgramError> {
+    let program: &mut FExit = program(ebpf, name)?.try_into()?;
+    program.load(name, btf)?;
+    program.attach().map(drop)
 }
 
 /// Takes a map out of the object.

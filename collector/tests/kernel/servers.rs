@@ -13,7 +13,7 @@ use lbstatd::kernel::{Kernel, Server};
 use crate::sockets::*;
 
 fn entry(kernel: &mut Kernel, address: SocketAddr) -> Option<Server> {
-    kernel.sample(&[id()]).unwrap().servers.into_iter().find(|server| server.address == address)
+    kernel.sample(&[id().into()]).unwrap().servers.into_iter().find(|server| server.address == address)
 }
 
 fn wait_for(kernel: &mut Kernel, address: SocketAddr, condition: impl Fn(&Server) -> bool) -> Server {
@@ -36,7 +36,7 @@ fn numbers(server: &Server) -> [u64; 5] {
 #[test]
 fn connections_out_are_counted_by_destination_while_they_live_and_after() {
     let Some(mut kernel) = kernel() else { return };
-    kernel.sample(&[id()]).unwrap();
+    kernel.sample(&[id().into()]).unwrap();
     for ip in [std::net::IpAddr::from(Ipv4Addr::LOCALHOST), Ipv6Addr::LOCALHOST.into()] {
         let (listener, address) = listen_on(ip);
         for n in 1..=20_u64 {
@@ -60,17 +60,17 @@ fn connections_out_are_counted_by_destination_while_they_live_and_after() {
 #[test]
 fn connections_of_others_are_not_counted() {
     let Some(mut kernel) = kernel() else { return };
-    kernel.sample(&[1]).unwrap();
+    kernel.sample(&[1.into()]).unwrap();
     let (listener, address) = listen_on(Ipv4Addr::LOCALHOST);
     drop(pair(&listener));
-    let servers = kernel.sample(&[1]).unwrap().servers;
+    let servers = kernel.sample(&[1.into()]).unwrap().servers;
     assert!(servers.iter().all(|server| server.address != address), "{servers:?}");
 }
 
 #[test]
 fn a_connection_that_fails_is_counted_by_why() {
     let Some(mut kernel) = kernel() else { return };
-    kernel.sample(&[id()]).unwrap();
+    kernel.sample(&[id().into()]).unwrap();
     // Refused.
     let (listener, address) = listen_on(Ipv4Addr::LOCALHOST);
     drop(listener);
@@ -94,7 +94,7 @@ fn a_connection_that_fails_is_counted_by_why() {
 #[test]
 fn a_server_that_resets_is_told_from_one_that_closes() {
     let Some(mut kernel) = kernel() else { return };
-    kernel.sample(&[id()]).unwrap();
+    kernel.sample(&[id().into()]).unwrap();
     let (listener, address) = listen_on(Ipv4Addr::LOCALHOST);
     let (_client, server) = pair(&listener);
     reset(server);
