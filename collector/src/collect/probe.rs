@@ -3,7 +3,7 @@
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use lbstats::{Hook, Source, SourceKind};
+use lbstats::{Hook, Program, Source, SourceKind};
 use tokio::sync::mpsc as async_mpsc;
 use tracing::{debug, info, warn};
 
@@ -21,6 +21,8 @@ pub struct Probe {
     pub(super) hooks: Vec<Hook>,
     /// What the kernel counted, as last sampled.
     pub(super) sample: Sample,
+    /// How many samples there were.
+    pub(super) samples: u64,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -84,7 +86,7 @@ impl Probe {
                 State::Failed
             }
         };
-        Self { asks, events, state, source, hooks: Vec::new(), sample: Sample::default() }
+        Self { asks, events, state, source, hooks: Vec::new(), sample: Sample::default(), samples: 0 }
     }
 
     /// Asks for a sample unless one runs; false if the answer is not worth waiting for: there will be none, or the last
@@ -97,6 +99,18 @@ impl Probe {
         self.source.collections += 1;
         // If the thread is gone, the next event says so.
         self.asks.send(processes).is_ok() && self.source.error.is_none()
+    }
+
+    /// What the programs cost; the kernel says so for all of them or for none.
+    pub(super) fn programs(&self) -> Vec<Program> {
+        let known = self.sample.programs.iter().any(|program| program.runs > 0);
+        let program = |program: &kernel::ProgramRuns| Program {
+            name: program.name.clone(),
+            runs: known.then_some(program.runs),
+            time: known.then(|| u64::try_from(program.time.as_nanos()).unwrap_or(u64::MAX)),
+            missed: program.missed,
+        };
+        self.sample.programs.iter().map(program).collect()
     }
 
     /// Takes what the thread says.
@@ -128,6 +142,7 @@ impl Probe {
                 note(&mut self.source, sample.as_ref().err().cloned(), duration);
                 if let Ok(sample) = sample {
                     self.sample = sample;
+                    self.samples += 1;
                 }
             }
             Event::Ended => {

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 use lbstatd_tests::run;
 
 /// An archive in the making.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Initramfs {
     bytes: Vec<u8>,
     there: BTreeSet<String>,

@@ -25,7 +25,8 @@ pub(super) fn boot(kernel: &Path, initramfs: &[u8]) -> Result<String> {
             .arg(kernel)
             .arg("-initrd")
             .arg(&archive)
-            .args(["-append", "console=ttyS0 quiet panic=-1"])
+            // A sample of the kernel walks the whole table of connections, whose size goes with the memory's.
+            .args(["-append", "console=ttyS0 quiet panic=-1 thash_entries=1024"])
     })?;
     let start = Instant::now();
     while qemu.is_running()? {
