@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -14,6 +15,7 @@ use serde::{Deserialize, Deserializer};
 use snmp_export::Tree;
 use snmp_export::agent::Community;
 
+use crate::agentx::Master;
 use crate::collect::Ebpf;
 use crate::control;
 
@@ -40,6 +42,14 @@ pub struct Settings {
     /// Serve Prometheus on this address [default: off]
     #[arg(long, value_name = "ADDR:PORT")]
     pub prometheus: Option<SocketAddr>,
+    /// Serve SNMP through the AgentX master (snmpd) at this socket: /var/agentx/master, or tcp:127.0.0.1:705
+    /// [default: off]
+    #[arg(long, value_name = "PATH|tcp:ADDR:PORT")]
+    pub agentx: Option<Master>,
+    /// Serve the ALOHA twin of lbStats (1.3.6.1.4.1.23263.4.2.1.3) and the product's name as well, through the AgentX
+    /// master and to managers that ask the daemon itself
+    #[arg(long)]
+    pub aloha: bool,
     /// Socket for the other commands [default: /run/lbstatd/control.sock]
     #[arg(long, value_name = "PATH")]
     pub control: Option<PathBuf>,
@@ -119,6 +129,8 @@ impl Settings {
         Self {
             stats_socket: list(self.stats_socket, other.stats_socket),
             prometheus: self.prometheus.or(other.prometheus),
+            agentx: self.agentx.or(other.agentx),
+            aloha: self.aloha || other.aloha,
             control: self.control.or(other.control),
             control_mode: self.control_mode.or(other.control_mode),
             ebpf: self.ebpf.or(other.ebpf),
@@ -160,6 +172,14 @@ impl Settings {
     /// Time between two collections.
     pub fn interval(&self) -> Duration {
         self.interval.unwrap_or(Duration::from_secs(1))
+    }
+
+    /// What the daemon's SNMP faces serve.
+    ///
+    /// # Errors
+    /// When the root of LBSTATD-MIB is in the way of another subtree.
+    pub fn tree(&self) -> anyhow::Result<Arc<Tree>> {
+        Ok(Arc::new(Tree::new(self.aloha, self.mib_root.as_deref().unwrap_or(LBSTATD_ROOT))?))
     }
 
     /// Threads that answer SNMP on each address.
@@ -300,6 +320,7 @@ mod tests {
             ("\n\nprometheus = \"nowhere\"", "FILE:3: invalid socket address syntax"),
             ("mib-root = \"1.3.6.1.4.1.23263\"", "FILE:1: the root .1.3.6.1.4.1.23263 of LBSTATD-MIB overlaps"),
             ("mib-root = \"here\"", "FILE:1: `here` is no OID"),
+            ("\nagentx = \"master\"", "FILE:2: `master` is neither the path of a socket"),
             ("control-mode = \"8\"", "FILE:1: `8` is no octal mode"),
             ("ebpf = \"maybe\"", "FILE:1: unknown variant `maybe`"),
             ("snmp-listen = [\"127.0.0.1\"]", "FILE:1: invalid socket address syntax"),

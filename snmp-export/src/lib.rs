@@ -20,6 +20,7 @@
 #![forbid(unsafe_code)]
 
 pub mod agent;
+pub mod agentx;
 pub mod ber;
 pub mod pass_persist;
 #[cfg(test)]

@@ -11,6 +11,8 @@ pub struct Tree {
     branches: Vec<Branch>,
     /// Those without lbStats.
     own: Vec<Branch>,
+    /// Under which all of them grow.
+    roots: Vec<Oid>,
 }
 
 /// Why a tree cannot be.
@@ -71,20 +73,21 @@ impl Tree {
         }
         let mut own_root = Oid::from(root);
         own_root.extend(&[1]);
-        let roots = LBSTATS_ROOTS.into_iter().chain(aloha.then_some(ALOHA_ROOT));
-        let lbstats = roots.flat_map(lbstats_under).chain(aloha.then(product));
+        let tables = LBSTATS_ROOTS.into_iter().chain(aloha.then_some(ALOHA_ROOT));
+        let lbstats = tables.clone().flat_map(lbstats_under).chain(aloha.then(product));
         let own = own_under(&own_root);
         let branches = ordered(lbstats.chain(own.iter().cloned()));
         let mut others = branches.iter().map(|branch| &branch.entry).filter(|entry| !entry.starts_with(&own_root));
         if others.any(|entry| entry.starts_with(root) || root.starts_with(entry)) || !apart(&branches) {
             return Err(TreeError::Overlap(Oid::from(root)));
         }
-        Ok(Self { branches, own: ordered(own.into_iter()) })
+        let roots = tables.chain(aloha.then_some(ALOHA_PRODUCT)).chain([root]).map(Oid::from).collect();
+        Ok(Self { branches, own: ordered(own.into_iter()), roots })
     }
 
-    /// The OIDs under which something may be: the roots of what is to be registered with a master agent.
-    pub fn roots(&self) -> impl Iterator<Item = &Oid> {
-        self.branches.iter().map(|branch| &branch.entry)
+    /// The subtrees that hold every branch, which is what a subagent registers.
+    pub fn roots(&self) -> &[Oid] {
+        &self.roots
     }
 
     pub(crate) fn branches(&self, stale: bool) -> &[Branch] {

@@ -34,12 +34,21 @@ pub struct LbstatdConfig {
     pub prometheus: Option<SocketAddr>,
     /// More flags of `lbstatd run`.
     pub flags: Vec<String>,
+    /// Its configuration file, for what is no flag.
+    pub file: String,
 }
 
 impl LbstatdConfig {
     /// One stats socket, no eBPF, collections every 100 ms.
     pub fn new(stats_socket: PathBuf) -> Self {
-        Self { stats_sockets: vec![stats_socket], ebpf: "off", interval: "100ms", prometheus: None, flags: Vec::new() }
+        Self {
+            stats_sockets: vec![stats_socket],
+            ebpf: "off",
+            interval: "100ms",
+            prometheus: None,
+            flags: Vec::new(),
+            file: String::new(),
+        }
     }
 }
 
@@ -141,8 +150,10 @@ impl Lbstatd {
 }
 
 fn spawn(dir: &Path, config: &LbstatdConfig, prometheus: SocketAddr) -> Result<Process> {
+    let file = dir.join("lbstatd.toml");
+    std::fs::write(&file, &config.file).with_context(|| format!("cannot write {}", file.display()))?;
     Process::start(lbstatd_binary()?, dir.join("lbstatd.log"), |command| {
-        command.arg("run").arg("--control").arg(dir.join("control.sock"));
+        command.arg("run").arg("--control").arg(dir.join("control.sock")).arg("--config").arg(&file);
         for socket in &config.stats_sockets {
             command.arg("--stats-socket").arg(socket);
         }

@@ -11,6 +11,7 @@ use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
+use crate::agentx::{self, AgentX};
 use crate::collect;
 use crate::config::{self, Settings};
 use crate::faces::Faces;
@@ -90,6 +91,8 @@ async fn serve(settings: &Settings, sockets: Sockets, kernel: Option<collect::Pr
         tokio::spawn(http::serve(listener, published.clone()));
     }
 
+    let agentx = start_agentx(settings, &published, &faces)?;
+
     let mut stopped_too = stopped.clone();
     let stopping = async move {
         let _ = stopped_too.wait_for(|stop| *stop).await;
@@ -105,7 +108,23 @@ async fn serve(settings: &Settings, sockets: Sockets, kernel: Option<collect::Pr
     }
     notify("STOPPING=1");
     let _ = stop.send(true);
+    if let Some(agentx) = agentx {
+        // It takes as long as the master does, which may be a second.
+        let _ = tokio::task::spawn_blocking(|| agentx.stop()).await;
+    }
     collection.await.context("the collection panicked")?.map_err(Into::into)
+}
+
+/// The subagent, if there is to be one.
+fn start_agentx(settings: &Settings, published: &Arc<Published>, faces: &Faces) -> anyhow::Result<Option<AgentX>> {
+    let Some(master) = &settings.agentx else { return Ok(None) };
+    let state = faces.add("agentx", master.to_string());
+    let settings = agentx::Settings {
+        // Nothing is too old that could not be younger.
+        max_age: agentx::MAX_AGE.max(3 * settings.interval()),
+        ..agentx::Settings::new(master.clone(), settings.tree()?)
+    };
+    agentx::start(settings, published.clone(), state).map(Some).context("cannot start the thread for AgentX")
 }
 
 fn collect_settings(settings: &Settings, faces: Arc<Faces>) -> collect::Settings {
