@@ -196,8 +196,8 @@ impl Collection {
 
     /// Asks for a sample; false if there is none to be had, or none soon.
     fn ask_kernel(&mut self) -> bool {
-        let pids = self.sockets.iter().filter_map(Socket::pid).collect();
-        self.probe.as_mut().is_some_and(|probe| probe.ask(pids))
+        let processes = self.sockets.iter().filter_map(Socket::process).collect();
+        self.probe.as_mut().is_some_and(|probe| probe.ask(processes))
     }
 
     /// Takes what the kernel's thread says.

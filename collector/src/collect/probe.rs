@@ -8,12 +8,12 @@ use tokio::sync::mpsc as async_mpsc;
 use tracing::warn;
 
 use super::note;
-use crate::kernel::{self, HookState, Kernel, KernelLog, Sample};
+use crate::kernel::{self, HookState, Kernel, KernelLog, Process, Sample};
 
 /// The kernel as a source: the thread's two ends, and what it last said.
 pub(super) struct Probe {
     /// Dropping it ends the thread.
-    asks: mpsc::Sender<Vec<u32>>,
+    asks: mpsc::Sender<Vec<Process>>,
     events: async_mpsc::UnboundedReceiver<Event>,
     state: State,
     pub(super) source: Source,
@@ -50,7 +50,7 @@ pub(super) struct Loaded {
 }
 
 /// Gives a sample, with the listeners of these processes marked, and how the hooks fare.
-pub(super) type Sampler = dyn FnMut(&[u32]) -> (Result<Sample, String>, Vec<Hook>);
+pub(super) type Sampler = dyn FnMut(&[Process]) -> (Result<Sample, String>, Vec<Hook>);
 
 impl Probe {
     /// Loads the eBPF programs in a thread of their own.
@@ -58,8 +58,8 @@ impl Probe {
         Self::start(|| {
             let mut kernel = Kernel::load().map_err(|error| error.to_string())?;
             let (healthy, log) = (hooks(&kernel), kernel.take_log());
-            let sampler = move |pids: &[u32]| {
-                let sample = kernel.sample(pids).map_err(|error| error.to_string());
+            let sampler = move |processes: &[Process]| {
+                let sample = kernel.sample(processes).map_err(|error| error.to_string());
                 (sample, hooks(&kernel))
             };
             Ok(Loaded { hooks: healthy, log, sampler: Box::new(sampler) })
@@ -86,14 +86,14 @@ impl Probe {
 
     /// Asks for a sample unless one runs; false if the answer is not worth waiting for: there will be none, or the last
     /// one was a failure, or late.
-    pub(super) fn ask(&mut self, pids: Vec<u32>) -> bool {
+    pub(super) fn ask(&mut self, processes: Vec<Process>) -> bool {
         if self.state != State::Ready {
             return false;
         }
         self.state = State::Sampling;
         self.source.collections += 1;
         // If the thread is gone, the next event says so.
-        self.asks.send(pids).is_ok() && self.source.error.is_none()
+        self.asks.send(processes).is_ok() && self.source.error.is_none()
     }
 
     /// What the programs cost; the kernel says so for all of them or for none.
@@ -161,7 +161,7 @@ pub(super) async fn event(probe: &mut Option<Probe>) -> Event {
 /// The thread: ends when nobody listens any more.
 fn serve(
     load: impl FnOnce() -> Result<Loaded, String>,
-    asked: &mpsc::Receiver<Vec<u32>>,
+    asked: &mpsc::Receiver<Vec<Process>>,
     tell: &async_mpsc::UnboundedSender<Event>,
 ) {
     let Loaded { hooks, log, mut sampler } = match load() {
@@ -174,9 +174,9 @@ fn serve(
     if tell.send(Event::Loaded(Ok((hooks, log)))).is_err() {
         return;
     }
-    while let Ok(pids) = asked.recv() {
+    while let Ok(processes) = asked.recv() {
         let begin = Instant::now();
-        let (sample, hooks) = sampler(&pids);
+        let (sample, hooks) = sampler(&processes);
         if tell.send(Event::Sampled(sample, hooks, begin.elapsed())).is_err() {
             return;
         }

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::note;
 use crate::haproxy::{Backoff, Client, Destination, Limits, Listen, ReadError, Reading, Unnamed};
+use crate::kernel::Process;
 
 /// A stats socket.
 pub(super) struct Socket {
@@ -34,6 +35,7 @@ pub(super) struct Kept {
     pub(super) unnamed: Vec<Unnamed>,
     pub(super) destinations: Vec<Destination>,
     pub(super) pid: Option<u32>,
+    pub(super) peer: Option<u32>,
     pub(super) process_number: u32,
     pub(super) processes: u32,
 }
@@ -76,8 +78,9 @@ impl Socket {
     }
 
     /// HAProxy's process, unless it is gone: its number may then be another's.
-    pub(super) fn pid(&self) -> Option<u32> {
-        self.kept.as_ref().filter(|_| !self.gone)?.pid
+    pub(super) fn process(&self) -> Option<Process> {
+        let kept = self.kept.as_ref().filter(|_| !self.gone)?;
+        Some(Process { pid: kept.pid?, peer: kept.peer })
     }
 
     /// A reading, to be run.
@@ -137,6 +140,7 @@ impl Kept {
             unnamed: reading.unnamed,
             destinations: reading.destinations.unwrap_or_else(told_before),
             pid: reading.pid,
+            peer: reading.peer,
             process_number: reading.process_number,
             processes: reading.processes,
         }
@@ -164,6 +168,6 @@ pub(super) mod tests {
         }
         tables[1] = Arc::new(builder.finish().0);
         let (listens, unnamed, destinations) = (Vec::new(), Vec::new(), Vec::new());
-        Kept { tables, listens, unnamed, destinations, pid: Some(pid), process_number: 1, processes: 1 }
+        Kept { tables, listens, unnamed, destinations, pid: Some(pid), peer: None, process_number: 1, processes: 1 }
     }
 }

@@ -4,7 +4,7 @@ use std::sync::mpsc;
 
 use super::probe::Loaded;
 use super::*;
-use crate::kernel::{Listener, Sample};
+use crate::kernel::{Listener, Process, Sample};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -47,7 +47,7 @@ async fn until_published(
 async fn a_sample_that_hangs_delays_no_publication() {
     let (release, held) = mpsc::channel::<()>();
     let probe = Probe::start(move || {
-        let sampler = move |_: &[u32]| {
+        let sampler = move |_: &[Process]| {
             let _ = held.recv();
             (Ok(Sample::default()), Vec::new())
         };
@@ -67,7 +67,7 @@ async fn a_sample_that_hangs_delays_no_publication() {
 async fn rows_stay_when_a_sample_fails() {
     let probe = Probe::start(|| {
         let mut samples = 0;
-        let sampler = move |_: &[u32]| {
+        let sampler = move |_: &[Process]| {
             samples += 1;
             let sample = if samples == 1 {
                 Ok(Sample { listeners: vec![listener()], ..Sample::default() })
@@ -102,7 +102,7 @@ async fn refused_programs_are_a_reason_or_the_end() {
 #[tokio::test]
 async fn a_thread_that_dies_is_a_reason() {
     let probe = Probe::start(|| {
-        let sampler = |_: &[u32]| -> (Result<Sample, String>, Vec<lbstats::Hook>) {
+        let sampler = |_: &[Process]| -> (Result<Sample, String>, Vec<lbstats::Hook>) {
             std::panic::resume_unwind(Box::new("without a message on the terminal"))
         };
         Ok(Loaded { hooks: Vec::new(), log: None, sampler: Box::new(sampler) })

@@ -90,7 +90,7 @@ impl Client {
         let mut answer = std::mem::take(&mut self.buffer);
         answer.clear();
         let with_servers = self.ask_in == Some(0);
-        self.ask(if with_servers { COMMAND_WITH_SERVERS } else { COMMAND }, &mut answer).await?;
+        let peer = self.ask(if with_servers { COMMAND_WITH_SERVERS } else { COMMAND }, &mut answer).await?;
         let (reading, answer) = parsed(answer, if with_servers { parse_with_servers } else { parse }).await;
         // The answer to a mistake is not the measure of the next one.
         if let Ok(reading) = &reading {
@@ -98,7 +98,7 @@ impl Client {
             self.ask_in = self.next_ask(reading, with_servers);
             self.servers = reading.servers.len();
         }
-        reading.map_err(|garbled| ReadError::parsing(&self.path, garbled))
+        reading.map(|reading| Reading { peer, ..reading }).map_err(|garbled| ReadError::parsing(&self.path, garbled))
     }
 
     /// In how many readings to ask for addresses, now that there is this one: at once when they are hidden for the first
@@ -114,7 +114,8 @@ impl Client {
         Some(self.ask_in.filter(|_| !changed).map_or(0, |left| left.saturating_sub(1)))
     }
 
-    async fn ask(&self, command: &[u8], answer: &mut Vec<u8>) -> Result<(), ReadError> {
+    /// Asks, and tells who listens.
+    async fn ask(&self, command: &[u8], answer: &mut Vec<u8>) -> Result<Option<u32>, ReadError> {
         let Limits { deadline, answer: limit } = self.limits;
         let path = || self.path.clone();
         let end = Instant::now() + deadline;
@@ -122,13 +123,16 @@ impl Client {
             .await
             .map_err(|_| ReadError::Full { path: path(), deadline })?
             .map_err(|error| ReadError::connecting(&self.path, &error))?;
+        let peer = stream.peer_cred().ok().and_then(|credentials| credentials.pid());
+        // 0 stands for a process that cannot be seen from here.
+        let peer = peer.and_then(|pid| u32::try_from(pid).ok()).filter(|&pid| pid != 0);
         match timeout_at(end, converse(stream, command, answer, limit)).await {
             Err(_) => Err(ReadError::TimedOut { path: path(), deadline, received: answer.len() }),
             Ok(Err(error)) if !is_closed(&error) => Err(ReadError::Io { path: path(), reason: error.to_string() }),
             Ok(_) if answer.len() > limit => Err(ReadError::TooLarge { path: path(), limit }),
             Ok(_) if answer.is_empty() => Err(ReadError::Closed { path: path() }),
             // Whether a closed connection cut the answer is seen from the answer.
-            Ok(_) => Ok(()),
+            Ok(_) => Ok(peer),
         }
     }
 }

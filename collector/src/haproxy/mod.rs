@@ -40,6 +40,9 @@ pub struct Reading {
     pub destinations: Option<Vec<Destination>>,
     /// `Pid` of `show info`, in HAProxy's own pid namespace.
     pub pid: Option<u32>,
+    /// The process that began to listen on the socket, as this one sees it (`SO_PEERCRED`): HAProxy's, or its master.
+    /// `None` where the kernel does not say.
+    pub peer: Option<u32>,
     /// `Process_num` of `show info`, from 1; 1 where HAProxy does not say.
     pub process_number: u32,
     /// `Nbproc` of `show info`; 1 where HAProxy does not say.

@@ -156,6 +156,7 @@ fn parse_both(output: &[u8]) -> Result<(Reading, &[u8]), Garbled> {
         unnamed: stat.unnamed,
         destinations: told.then_some(stat.destinations),
         pid: info.pid,
+        peer: None,
         process_number: info.process_number,
         processes: info.processes,
         duplicates: stat.duplicates,

@@ -5,13 +5,21 @@ use std::{error::Error, fs, io};
 use aya::{
     Btf, Ebpf, EbpfError, EbpfLoader,
     maps::{Map, MapError},
-    programs::{BtfTracePoint, Iter, Program, ProgramError},
+    programs::{BtfTracePoint, FExit, Iter, Program, ProgramError},
 };
 
 use super::{Hook, HookState, KernelError, log, offsets};
 
+/// Programs in the kernel.
+pub(super) struct Loaded {
+    pub(super) ebpf: Ebpf,
+    pub(super) hooks: Vec<Hook>,
+    /// Inode number of the network namespace of this process.
+    pub(super) namespace: u32,
+}
+
 /// Loads every program and attaches the tracepoints. Iterators are attached for each run.
-pub(super) fn load(bytes: &[u8]) -> Result<(Ebpf, Vec<Hook>), KernelError> {
+pub(super) fn load(bytes: &[u8]) -> Result<Loaded, KernelError> {
     let offsets = offsets::running_kernel()?;
     let log_level = log::level();
     let mut ebpf = EbpfLoader::new()
@@ -34,16 +42,28 @@ pub(super) fn load(bytes: &[u8]) -> Result<(Ebpf, Vec<Hook>), KernelError> {
     };
     required("inet_sock_set_state", tracepoint(&mut ebpf, "inet_sock_set_state"))?;
     let destroy = tracepoint(&mut ebpf, "tcp_destroy_sock");
+    let retransmit_synack = tracepoint(&mut ebpf, "tcp_retransmit_synack");
+    let accept = exit(&mut ebpf, "inet_csk_accept", &btf);
     required("iter_tcp", iterator(&mut ebpf, "iter_tcp", "tcp"))?;
+    let task = iterator(&mut ebpf, "iter_task", "task");
     let task_file = iterator(&mut ebpf, "iter_task_file", "task_file");
 
     let hooks = vec![
         Hook { name: "inet_sock_set_state", state: HookState::Healthy },
         Hook { name: "tcp_destroy_sock", state: state(destroy) },
+        Hook { name: "tcp_retransmit_synack", state: state(retransmit_synack) },
+        Hook { name: "inet_csk_accept", state: state(accept) },
         Hook { name: "iter_tcp", state: HookState::Healthy },
+        Hook { name: "iter_task", state: state(task) },
         Hook { name: "iter_task_file", state: state(task_file) },
     ];
-    Ok((ebpf, hooks))
+    Ok(Loaded { ebpf, hooks, namespace: offsets.namespace })
+}
+
+fn exit(ebpf: &mut Ebpf, name: &str, btf: &Btf) -> Result<(), ProgramError> {
+    let program: &mut FExit = program(ebpf, name)?.try_into()?;
+    program.load(name, btf)?;
+    program.attach().map(drop)
 }
 
 /// Takes a map out of the object.

@@ -17,9 +17,12 @@ pub(crate) fn kernel() -> Option<Kernel> {
     static SAID: AtomicBool = AtomicBool::new(false);
     match Kernel::load() {
         Ok(kernel) => Some(kernel),
-        Err(error @ (KernelError::Object(_) | KernelError::Sample { .. } | KernelError::Fields(_))) => {
-            panic!("{error}")
-        }
+        Err(
+            error @ (KernelError::Object(_)
+            | KernelError::Unsupported { .. }
+            | KernelError::Sample { .. }
+            | KernelError::Fields(_)),
+        ) => panic!("{error}"),
         Err(refused) => {
             if !SAID.swap(true, Ordering::Relaxed) {
                 // Past the test harness, which hides what passing tests print.
