@@ -18,7 +18,9 @@ pub(super) fn join<'a>(sample: &[Listener], listens: impl IntoIterator<Item = &'
     let mut builder = TableBuilder::new(&LISTENER);
     for listener in sample {
         let name = names.get(&place(listener.address)).copied();
-        if !listener.owned && name.is_none() {
+        // HAProxy's addresses are those of its own network namespace, whose sockets are found through its process.
+        let is_named = name.is_some() && listener.namespace == 0;
+        if !listener.owned && !is_named {
             continue;
         }
         let (proxy, address) = (name.unwrap_or_default(), listener.address.to_string());

@@ -14,6 +14,7 @@ use lbstatd::kernel::{HookState, Kernel, Process};
 use rustix::net::{connect_unspec, listen};
 
 mod ends;
+mod namespaces;
 mod queues;
 mod servers;
 mod sockets;
@@ -189,7 +190,7 @@ fn an_overflowing_accept_queue_is_counted_as_drops() {
     wait_for(&mut kernel, address, |l| l.backlog == 2);
     let waiting: Vec<_> = (0..4).map(|_| start_to_connect(address)).collect();
     let now = wait_for(&mut kernel, address, |l| l.drops >= 4);
-    assert_eq!((now.backlog, now.backlog_limit, now.accepted), (2, 1, 2));
+    assert_eq!((now.backlog, now.backlog_peak, now.backlog_limit, now.accepted), (2, 2, 1, 2));
     let host = listen_drops() - host_before;
     assert!(host >= now.drops, "the host counts {host} drops, this listener alone {}", now.drops);
     drop((filling, waiting, listener));

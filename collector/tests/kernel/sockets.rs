@@ -40,10 +40,10 @@ pub(crate) fn numbers(listener: &Listener) -> (u64, u64, u64, u64) {
 
 pub(crate) fn entry(kernel: &mut Kernel, address: SocketAddr) -> Listener {
     let listeners = kernel.sample(&[]).unwrap().listeners;
-    assert!(listeners.is_sorted_by_key(|listener| listener.address));
+    assert!(listeners.is_sorted_by_key(|listener| (listener.namespace, listener.address)));
     listeners
         .into_iter()
-        .find(|listener| listener.address == address)
+        .find(|listener| listener.namespace == 0 && listener.address == address)
         .unwrap_or_else(|| panic!("{address} is not listed"))
 }
 
