@@ -14,6 +14,7 @@ use lbstatd::kernel::{HookState, Kernel, Process};
 use rustix::net::{connect_unspec, listen};
 
 mod ends;
+mod haproxy;
 mod namespaces;
 mod queues;
 mod servers;
@@ -183,6 +184,7 @@ fn connections_nobody_accepts_are_counted_and_seen_in_the_queue() {
 #[test]
 fn an_overflowing_accept_queue_is_counted_as_drops() {
     let Some(mut kernel) = kernel() else { return };
+    let _alone = overflowing();
     let host_before = listen_drops();
     let (listener, address) = listen_with_backlog(1);
     // The kernel lets the queue hold one connection more than its limit; what follows is dropped.

@@ -16,13 +16,13 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use crate::sockets::*;
 
 /// A namespace with a loopback interface; gone when this is dropped.
-struct Namespace {
-    name: String,
-    inode: u32,
+pub(crate) struct Namespace {
+    pub(crate) name: String,
+    pub(crate) inode: u32,
 }
 
 impl Namespace {
-    fn new(name: &str) -> Option<Self> {
+    pub(crate) fn new(name: &str) -> Option<Self> {
         let name = format!("lbstatd-{name}-{}", id());
         let added = Command::new("ip").args(["netns", "add", &name]).output();
         if !added.as_ref().is_ok_and(|output| output.status.success()) {
@@ -38,7 +38,7 @@ impl Namespace {
     }
 
     /// Runs `work` in a thread that lives in the namespace; what it opens stays there.
-    fn enter<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+    pub(crate) fn enter<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         thread::scope(|scope| {
             let entered = scope.spawn(|| {
                 let file = File::open(path(&self.name)).unwrap();
