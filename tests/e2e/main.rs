@@ -22,6 +22,7 @@ mod several;
 mod signals;
 mod skip;
 mod tap;
+mod telemetry;
 mod usage;
 mod versions;
 mod walk;

@@ -123,10 +123,13 @@ fn the_walk_that_dump_prints_is_the_one_that_snmpwalk_prints() {
     })
     .unwrap();
     assert_eq!((dump.status.code(), dump.stderr.as_str()), (Some(0), ""));
-    for (printed, walked) in dump.stdout.lines().zip(walks.lines()) {
-        assert_eq!(printed, walked);
+    // LBSTATD-MIB comes before: its root is lower.
+    let lbstats = |line: &&str| ROOTS.iter().any(|root| line.starts_with(root));
+    let dumped: Vec<&str> = dump.stdout.lines().skip_while(|line| !lbstats(line)).collect();
+    for (printed, walked) in dumped.iter().zip(walks.lines()) {
+        assert_eq!(*printed, walked);
     }
-    assert_eq!(dump.stdout.lines().count(), walks.lines().count());
+    assert_eq!(dumped.len(), walks.lines().count());
 }
 
 #[test]
