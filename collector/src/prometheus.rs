@@ -7,10 +7,10 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
-use lbstats::schema::{Metric, MetricKind};
-use lbstats::{Column, Snapshot, Table, unix_micros};
+use lbstats::schema::{Metric, MetricKind, Module, Syntax};
+use lbstats::{Column, Histogram, Snapshot, Table, unix_micros};
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, text};
+use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet, text};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
@@ -49,7 +49,8 @@ fn encode_table(table: &Table, encoder: &mut DescriptorEncoder<'_>) -> fmt::Resu
             continue;
         }
         let kind = match metric.kind {
-            MetricKind::Counter | MetricKind::MicrosecondsTotal => MetricType::Counter,
+            MetricKind::Counter | MetricKind::MicrosecondsTotal | MetricKind::NanosecondsTotal => MetricType::Counter,
+            MetricKind::Histogram => MetricType::Histogram,
             _ => MetricType::Gauge,
         };
         let mut samples = encoder.encode_descriptor(metric.name, column.help, None, kind)?;
@@ -62,15 +63,23 @@ fn encode_table(table: &Table, encoder: &mut DescriptorEncoder<'_>) -> fmt::Resu
     Ok(())
 }
 
-/// The labels of a row; the process number only where rows of several processes would look alike without it.
+/// The labels of a row, without numbers that are 0; that of the process only where rows of several processes would look
+/// alike without it.
 fn row_labels(table: &Table, row: usize) -> Labels<'_> {
     let schema = table.schema();
     let mut labels: Labels<'_> = (schema.labels.iter())
         .filter_map(|(label, source)| {
-            let text = table.text(schema.place(source)?, row).unwrap_or_default();
-            Some((*label, String::from_utf8_lossy(text)))
+            let place = schema.place(source)?;
+            if schema.columns[place].syntax.is_number() {
+                let number = table.number(place, row).filter(|number| *number > 0)?;
+                return Some((*label, Cow::Owned(number.to_string())));
+            }
+            Some((*label, String::from_utf8_lossy(table.text(place, row).unwrap_or_default())))
         })
         .collect();
+    if schema.module != Module::Exceliance {
+        return labels;
+    }
     let process = |row| table.index(row).next();
     if process(row).is_some() && process(0) != process(table.len() - 1) {
         labels.extend(process(row).map(|number| ("process", Cow::Owned(number.to_string()))));
@@ -101,6 +110,14 @@ fn encode_cell(
         MetricKind::Info(label) => table
             .text(column, row)
             .map_or(Ok(()), |text| sample(Sample::Whole(1), Some((label, &String::from_utf8_lossy(text))))),
+        MetricKind::Histogram => table.histogram(column, row).map_or(Ok(()), |histogram| {
+            let unit = match table.schema().columns[column].syntax {
+                Syntax::Histogram(unit) => unit,
+                _ => 1,
+            };
+            let labels: Vec<(&str, &str)> = labels.iter().map(|(label, text)| (*label, text.as_ref())).collect();
+            write_histogram(samples, &labels, histogram, unit)
+        }),
         kind => table.number(column, row).map_or(Ok(()), |number| sample(Sample::of(kind, number), None)),
     }
 }
@@ -116,6 +133,24 @@ fn write(samples: &mut MetricEncoder<'_>, labels: &[(&str, &str)], value: &Sampl
     }
 }
 
+/// The kernel's two buckets an octave are one here: half the series, and a quantile still within a factor of two.
+#[expect(clippy::cast_precision_loss, reason = "durations of up to 285 years are exact to the microsecond")]
+fn write_histogram(
+    samples: &mut MetricEncoder<'_>,
+    labels: &[(&str, &str)],
+    histogram: &Histogram,
+    unit: u32,
+) -> fmt::Result {
+    let seconds = |microseconds: u64| microseconds as f64 / 1e6;
+    let bound = |bound: u64| seconds(bound * u64::from(unit));
+    let mut buckets: Vec<(f64, u64)> = histogram.octaves().map(|(upper, count)| (bound(upper), count)).collect();
+    let (count, within) = (histogram.count(), buckets.iter().map(|(_, count)| count).sum());
+    buckets.push((f64::INFINITY, count.saturating_sub(within)));
+    let labels = &labels;
+    let mut samples = samples.encode_family(labels)?;
+    samples.encode_histogram::<NoLabelSet>(seconds(histogram.sum), count, &buckets, None)
+}
+
 enum Sample {
     Whole(u64),
     Seconds(f64),
@@ -127,6 +162,7 @@ impl Sample {
         match kind {
             MetricKind::Milliseconds => Self::Seconds(number as f64 / 1e3),
             MetricKind::Microseconds | MetricKind::MicrosecondsTotal => Self::Seconds(number as f64 / 1e6),
+            MetricKind::NanosecondsTotal => Self::Seconds(number as f64 / 1e9),
             _ => Self::Whole(number),
         }
     }

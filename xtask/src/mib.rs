@@ -38,7 +38,7 @@ fn write() -> anyhow::Result<()> {
 }
 
 /// Each module with its place. The files have no extension: so net-snmp, libsmi and pysmi find a module by its name.
-fn modules() -> [(PathBuf, String); 1] {
+fn modules() -> [(PathBuf, String); 2] {
     let mibs = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("mibs");
-    [(mibs.join("EXCELIANCE-MIB"), lbstats::mib::exceliance())]
+    lbstats::mib::modules(None).map(|(name, text)| (mibs.join(name), text))
 }

@@ -3,15 +3,16 @@
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use lbstats::{Hook, Source, SourceKind};
+use lbstats::{Hook, Program, Source, SourceKind};
 use tokio::sync::mpsc as async_mpsc;
-use tracing::warn;
+use tracing::{debug, info, warn};
 
 use super::note;
 use crate::kernel::{self, HookState, Kernel, KernelLog, Process, Sample};
+use crate::privileges::{describe, keep_what_samples_need};
 
 /// The kernel as a source: the thread's two ends, and what it last said.
-pub(super) struct Probe {
+pub struct Probe {
     /// Dropping it ends the thread.
     asks: mpsc::Sender<Vec<Process>>,
     events: async_mpsc::UnboundedReceiver<Event>,
@@ -20,6 +21,8 @@ pub(super) struct Probe {
     pub(super) hooks: Vec<Hook>,
     /// What the kernel counted, as last sampled.
     pub(super) sample: Sample,
+    /// How many samples there were.
+    pub(super) samples: u64,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -52,9 +55,13 @@ pub(super) type Sampler = dyn FnMut(&[Process]) -> (Result<Sample, String>, Vec<
 
 impl Probe {
     /// Loads the eBPF programs in a thread of their own.
-    pub(super) fn load() -> Self {
-        Self::start(|| {
+    pub(super) fn load(measure: bool) -> Self {
+        Self::start(move || {
             let mut kernel = Kernel::load().map_err(|error| error.to_string())?;
+            if measure && let Err(error) = kernel.measure_runs() {
+                warn!("{error}");
+            }
+            give_up_capabilities(&mut kernel);
             let (healthy, log) = (hooks(&kernel), kernel.take_log());
             let sampler = move |processes: &[Process]| {
                 let sample = kernel.sample(processes).map_err(|error| error.to_string());
@@ -79,7 +86,7 @@ impl Probe {
                 State::Failed
             }
         };
-        Self { asks, events, state, source, hooks: Vec::new(), sample: Sample::default() }
+        Self { asks, events, state, source, hooks: Vec::new(), sample: Sample::default(), samples: 0 }
     }
 
     /// Asks for a sample unless one runs; false if the answer is not worth waiting for: there will be none, or the last
@@ -94,6 +101,18 @@ impl Probe {
         self.asks.send(processes).is_ok() && self.source.error.is_none()
     }
 
+    /// What the programs cost; the kernel says so for all of them or for none.
+    pub(super) fn programs(&self) -> Vec<Program> {
+        let known = self.sample.programs.iter().any(|program| program.runs > 0);
+        let program = |program: &kernel::ProgramRuns| Program {
+            name: program.name.clone(),
+            runs: known.then_some(program.runs),
+            time: known.then(|| u64::try_from(program.time.as_nanos()).unwrap_or(u64::MAX)),
+            missed: program.missed,
+        };
+        self.sample.programs.iter().map(program).collect()
+    }
+
     /// Takes what the thread says.
     ///
     /// # Errors
@@ -105,6 +124,9 @@ impl Probe {
                 self.source.collections = 0;
                 self.state = State::Ready;
                 self.hooks = hooks;
+                if let Ok(capabilities) = describe(std::process::id()) {
+                    debug!("the eBPF programs are loaded; effective capabilities: {capabilities}");
+                }
                 if let Some(log) = log {
                     tokio::spawn(forward(log));
                 }
@@ -120,6 +142,7 @@ impl Probe {
                 note(&mut self.source, sample.as_ref().err().cloned(), duration);
                 if let Ok(sample) = sample {
                     self.sample = sample;
+                    self.samples += 1;
                 }
             }
             Event::Ended => {
@@ -165,6 +188,18 @@ fn serve(
         if tell.send(Event::Sampled(sample, hooks, begin.elapsed())).is_err() {
             return;
         }
+    }
+}
+
+/// Of this thread, whose work with them is done.
+fn give_up_capabilities(kernel: &mut Kernel) {
+    match keep_what_samples_need(|| kernel.sample(&[]).map(drop)) {
+        Ok(false) => {}
+        Ok(true) => info!(
+            "the eBPF thread keeps CAP_BPF: this kernel (before 5.19) asks for it whenever counters are read; \
+             `sysctl kernel.unprivileged_bpf_disabled=0` lets it go"
+        ),
+        Err(error) => warn!("the eBPF thread keeps its capabilities: {error}: allow the system call capset"),
     }
 }
 
