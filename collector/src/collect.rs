@@ -137,7 +137,8 @@ struct Collection {
 
 impl Collection {
     fn new(settings: Settings, published: Arc<Published>, probe: Option<Probe>) -> Self {
-        let sockets = settings.stats_sockets.iter().map(|path| Socket::new(path, settings.limits)).collect();
+        let socket = |path: &PathBuf| Socket::new(path, settings.limits, probe.is_some());
+        let sockets = settings.stats_sockets.iter().map(socket).collect();
         let merged = Merged::empty(settings.stats_sockets.len());
         let readings = JoinSet::new();
         Self { settings, published, sockets, readings, probe, merged, join: Join::new(), changed: false }

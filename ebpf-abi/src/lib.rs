@@ -84,6 +84,10 @@ pub struct Socket {
     pub drops: u64,
     /// [`ESTABLISHED`], [`CLOSED`], [`FIN_SENT`], [`OUTGOING`] and [`PEER_FIRST`].
     pub flags: u32,
+    /// Segments with data received when our side sent its FIN.
+    pub data_segments_at_fin: u32,
+    /// Bytes received at that moment, 32 bits of them.
+    pub received_at_fin: u32,
     /// Always 0.
     pub reserved: u32,
 }
@@ -362,6 +366,8 @@ pub struct Offsets {
     pub srtt: u32,
     /// `tcp_sock.segs_in`, u32.
     pub segments_in: u32,
+    /// `tcp_sock.data_segs_in`, u32.
+    pub data_segments_in: u32,
     /// `tcp_sock.segs_out`, u32.
     pub segments_out: u32,
     /// `tcp_sock.total_retrans`, u32.
@@ -415,14 +421,14 @@ pub const ABSENT: u32 = u32::MAX;
 
 const _: () = {
     assert!(size_of::<Address>() == 24);
-    assert!(size_of::<Socket>() == 72);
+    assert!(size_of::<Socket>() == 80);
     assert!(size_of::<Histogram>() == (HISTOGRAM_BUCKETS + 1) * 8);
     assert!(size_of::<Connections>() == (7 + end::KINDS) * 8 + 2 * size_of::<Histogram>());
     assert!(size_of::<Listener>() == size_of::<Connections>() + 2 * size_of::<Histogram>() + 6 * 8 + 24 + 7 * 4 + 4);
     assert!(size_of::<Server>() == size_of::<Connections>() + size_of::<Histogram>() + (1 + failure::KINDS) * 8);
     assert!(size_of::<Control>() == 32);
     assert!(size_of::<Found>() == 16);
-    assert!(size_of::<Offsets>() == 42 * 4);
+    assert!(size_of::<Offsets>() == 43 * 4);
 };
 
 #[cfg(feature = "user")]

@@ -66,6 +66,7 @@ pub(crate) fn adopt(tcp: Tcp, state: u32) {
     }
     let mut fresh = Socket { listener: cookie, flags, ..NEW_SOCKET };
     Traffic::of(tcp, flags).into_marks(&mut fresh);
+    count::note_fin(tcp, &mut fresh);
     if socket_or_insert(tcp.sk(), &mut fresh).is_some() {
         // SAFETY: see `add`; the row was found by look-up.
         unsafe { add(&raw mut (*row).connections.adopted, 1) };

@@ -16,7 +16,7 @@ use crate::{
     atomic::{add, exchange_if, observe, within},
     listening::note_backlogs,
     maps::{control, listener, server, server_or_insert, socket, socket_or_insert},
-    sock::{CLOSE_WAIT, CLOSING, ESTABLISHED as STATE_ESTABLISHED, FIN_WAIT2, LAST_ACK, Tcp, has_sent_fin},
+    sock::{CLOSE_WAIT, CLOSING, ESTABLISHED as STATE_ESTABLISHED, FIN_WAIT1, FIN_WAIT2, LAST_ACK, Tcp, has_sent_fin},
 };
 
 /// Notes what a change to this state says about who ended what.
@@ -28,6 +28,13 @@ pub(crate) fn note_state(socket: &mut Socket, state: u32) {
     if state == CLOSE_WAIT || state == LAST_ACK {
         socket.flags |= PEER_FIRST;
     }
+}
+
+/// Notes what had been received when our process ended its half.
+#[inline(always)]
+pub(crate) fn note_fin(tcp: Tcp, socket: &mut Socket) {
+    socket.data_segments_at_fin = tcp.data_segments_received();
+    socket.received_at_fin = tcp.received_low();
 }
 
 /// Counts that one of the owners' processes begins to connect.
@@ -63,6 +70,8 @@ pub(crate) const NEW_SOCKET: Socket = Socket {
     retransmits: 0,
     drops: 0,
     flags: 0,
+    data_segments_at_fin: 0,
+    received_at_fin: 0,
     reserved: 0,
 };
 
@@ -253,7 +262,7 @@ pub(crate) fn close(tcp: Tcp, socket: &mut Socket, old: u32) {
     if let Some(row) = establish(tcp, socket) {
         settle(tcp, socket, Traffic::of(tcp, socket.flags), row);
         let rtt = tcp.rtt();
-        let kind = within::<{ end::KINDS as i32 }>(kind_of_end(tcp, old));
+        let kind = within::<{ end::KINDS as i32 }>(kind_of_end(tcp, socket, old));
         // SAFETY: see `add`; the row was found by look-up.
         unsafe {
             add((&raw mut (*row).ended).cast::<u64>().add(kind), 1);
@@ -286,8 +295,9 @@ pub(crate) fn last_state(socket: &Socket) -> u32 {
 /// it is the protocol that came to its end, or our process that cut it short (`tcp_close` with unread data,
 /// `tcp_disconnect`), and then the reset goes out after the change.
 #[inline(always)]
-fn kind_of_end(tcp: Tcp, old: u32) -> usize {
+fn kind_of_end(tcp: Tcp, socket: &Socket, old: u32) -> usize {
     match tcp.error() {
+        _ if (old == FIN_WAIT1 || old == FIN_WAIT2) && is_ended_by_data(tcp, socket) => end::RESET_SENT,
         0 => match old {
             LAST_ACK => end::BY_PEER,
             CLOSING => end::BY_US,
@@ -300,6 +310,15 @@ fn kind_of_end(tcp: Tcp, old: u32) -> usize {
         // ETIMEDOUT, or why the network could not deliver meanwhile.
         _ => end::TIMED_OUT,
     }
+}
+
+/// Whether data came after our process had closed, which the kernel answers with a reset (RFC 9293, 3.6.1): it calls the
+/// same functions as for a reset received, or `tcp_done` alone. Such a segment counts as received, its bytes do not.
+#[inline(always)]
+fn is_ended_by_data(tcp: Tcp, socket: &Socket) -> bool {
+    tcp.is_dead()
+        && tcp.data_segments_received() != socket.data_segments_at_fin
+        && tcp.received_low() == socket.received_at_fin
 }
 
 /// Counts that an attempt to connect has failed.

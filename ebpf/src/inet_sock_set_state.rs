@@ -8,7 +8,7 @@ use crate::{
     count, listening,
     maps::socket,
     owner,
-    sock::{CLOSE, LISTEN, SYN_RECV, SYN_SENT, Tcp, is_connected},
+    sock::{CLOSE, FIN_WAIT1, LISTEN, SYN_RECV, SYN_SENT, Tcp, is_connected},
 };
 
 #[btf_tracepoint(function = "inet_sock_set_state")]
@@ -46,10 +46,16 @@ fn change(ctx: &BtfTracePointContext, sk: *const c_void, socket: &mut Socket, ol
     }
     if is_connected(new) {
         count::note_state(socket, new);
-        if socket.flags & ESTABLISHED == 0
+        let begins = socket.flags & ESTABLISHED == 0;
+        if (begins || new == FIN_WAIT1)
             && let Some(tcp) = Tcp::new(sk)
         {
-            count::establish(tcp, socket);
+            if begins {
+                count::establish(tcp, socket);
+            }
+            if new == FIN_WAIT1 {
+                count::note_fin(tcp, socket);
+            }
         }
     } else if new == CLOSE {
         let Some(tcp) = Tcp::new(sk) else { return };

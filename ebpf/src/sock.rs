@@ -161,6 +161,18 @@ impl Tcp {
     }
 
     #[inline(always)]
+    pub(crate) fn data_segments_received(self) -> u32 {
+        read(self.0, offset!(data_segments_in))
+    }
+
+    /// The lower half of the kernel's `bytes_received`, a FIN included.
+    #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "the lower half is asked for")]
+    pub(crate) fn received_low(self) -> u32 {
+        read::<u64>(self.0, offset!(bytes_received)) as u32
+    }
+
+    #[inline(always)]
     pub(crate) fn segments_sent(self) -> u32 {
         read(self.0, offset!(segments_out))
     }

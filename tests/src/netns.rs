@@ -96,7 +96,7 @@ impl Netns {
     /// What nft says.
     pub fn lose(&self, expression: &str) -> Result<()> {
         let rules = format!(
-            "table inet lbstatd {{ chain incoming {{ type filter hook input priority 0; {expression} counter drop; }} }}"
+            "table inet lbstatd {{ chain incoming {{ type filter hook input priority 0; {expression} counter drop; }}; }}"
         );
         self.nft(&rules)
     }

@@ -46,7 +46,7 @@ impl Join {
         self.sample = number;
         let now = self.began.elapsed();
         let said: Vec<(usize, Arc<Kept>)> = said.collect();
-        let names = Names::new(said.iter().flat_map(|(_, kept)| &kept.listens));
+        let names = Names::new(said.iter().flat_map(|(_, kept)| &kept.listens), &sample.listeners);
         let tables = [
             self.listeners.join(&sample.listeners, &names, now),
             self.frontends.join(&sample.listeners, &names, &said),

@@ -3,7 +3,7 @@
 //! A listener has a row if HAProxy names its address or if its socket belongs to HAProxy. Where two frontends share an
 //! address the kernel spreads connections over both, and nobody can tell whose they are: the row has no name then.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -49,9 +49,14 @@ struct Derived {
     recent: [Option<Histogram>; 4],
 }
 
-/// The frontend of each address; empty where there is more than one.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Names<'a>(HashMap<(IpAddr, u16), &'a str>);
+/// The frontend of each address.
+#[derive(Debug, Default)]
+pub(super) struct Names<'a> {
+    /// Empty where there is more than one.
+    names: HashMap<(IpAddr, u16), &'a str>,
+    /// Where HAProxy's own sockets listen.
+    owned: HashSet<(IpAddr, u16)>,
+}
 
 impl Listeners {
     /// The rows of a sample, in order; `now` is the time since the daemon began.
@@ -104,8 +109,8 @@ impl Kept {
 }
 
 impl<'a> Names<'a> {
-    /// The names that HAProxy gives.
-    pub(super) fn new(listens: impl IntoIterator<Item = &'a Listen>) -> Self {
+    /// The names that HAProxy gives, for the listeners of this sample.
+    pub(super) fn new(listens: impl IntoIterator<Item = &'a Listen>, sample: &[Listener]) -> Self {
         let mut names = HashMap::new();
         for listen in listens {
             let name = names.entry(place(listen.address)).or_insert(&*listen.proxy);
@@ -113,19 +118,21 @@ impl<'a> Names<'a> {
                 *name = "";
             }
         }
-        Self(names)
+        let owned = sample.iter().filter(|listener| listener.owned).map(|listener| place(listener.address)).collect();
+        Self { names, owned }
     }
 
     /// The frontend of a listener; empty if there is more than one, none if HAProxy names none. In another network
-    /// namespace the same address may be somebody else's: there it has to be HAProxy's own socket.
+    /// namespace, and where HAProxy's own socket with this address is known, somebody else's has no name.
     pub(super) fn of(&self, listener: &Listener) -> Option<&'a str> {
-        let name = self.0.get(&place(listener.address)).copied();
-        name.filter(|_| listener.namespace == 0 || listener.owned)
+        let place = place(listener.address);
+        let is_its = listener.owned || (listener.namespace == 0 && !self.owned.contains(&place));
+        self.names.get(&place).copied().filter(|_| is_its)
     }
 
     /// Whether several frontends listen on the address.
     pub(super) fn is_shared(&self, address: SocketAddr) -> bool {
-        self.0.get(&place(address)).is_some_and(|name| name.is_empty())
+        self.names.get(&place(address)).is_some_and(|name| name.is_empty())
     }
 }
 
@@ -261,7 +268,7 @@ mod tests {
 
     fn rows(sample: &[Listener], named: &[(&str, &str)]) -> Vec<String> {
         let listens = listens(named);
-        let table = Listeners::default().join(sample, &Names::new(&listens), Duration::ZERO);
+        let table = Listeners::default().join(sample, &Names::new(&listens, sample), Duration::ZERO);
         let text = |source, row| {
             String::from_utf8_lossy(table.text(LISTENER.place(source).unwrap(), row).unwrap()).into_owned()
         };
@@ -302,6 +309,8 @@ mod tests {
         assert_eq!(rows(&[listener("127.0.0.1:80", true), elsewhere(false)], &named), ["www 127.0.0.1:80"]);
         let both = ["www 127.0.0.1:80", "www 127.0.0.1:80"];
         assert_eq!(rows(&[listener("127.0.0.1:80", true), elsewhere(true)], &named), both);
+        // HAProxy is there and not here.
+        assert_eq!(rows(&[listener("127.0.0.1:80", false), elsewhere(true)], &named), ["www 127.0.0.1:80"]);
     }
 
     #[test]

@@ -237,8 +237,9 @@ mod tests {
             let mut listener = Listener::new(0, "127.0.0.1:80".parse().unwrap());
             (listener.accepted, listener.backlog) = (accepted, backlog);
             let said = [(0, said.clone())];
-            let names = Names::new(&said[0].1.listens);
-            let table = self.0.join(&[listener], &names, &said);
+            let sample = [listener];
+            let names = Names::new(&said[0].1.listens, &sample);
+            let table = self.0.join(&sample, &names, &said);
             ["accepted", "connections", "unaccepted", "untracked", "unread"]
                 .map(|source| table.number(KERNEL_FRONTEND.place(source).unwrap(), 0).unwrap())
         }
@@ -309,7 +310,7 @@ mod tests {
         kept.unnamed.push(Unnamed { proxy: "local".into(), bound: Bound::Unix });
         kept.listens.push(Listen { proxy: "gone".into(), address: "10.0.0.1:80".parse().unwrap() });
         let said = [(0, Arc::new(kept))];
-        let names = Names::new(&said[0].1.listens);
+        let names = Names::new(&said[0].1.listens, &[]);
         let table = Frontends::default().join(&[], &names, &said);
         let place = KERNEL_FRONTEND.place("uncounted").unwrap();
         let reasons: Vec<String> =

@@ -49,9 +49,11 @@ pub(super) struct Finished {
 }
 
 impl Socket {
-    pub(super) fn new(path: &Path, limits: Limits) -> Self {
+    /// With `servers`, the addresses of servers are wanted.
+    pub(super) fn new(path: &Path, limits: Limits, servers: bool) -> Self {
+        let client = Client::new(path, limits);
         Self {
-            client: Some(Client::new(path, limits)),
+            client: Some(if servers { client.with_servers() } else { client }),
             backoff: Backoff::default(),
             retry: None,
             gone: false,

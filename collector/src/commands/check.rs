@@ -5,6 +5,8 @@ use std::io::Write;
 use std::path::Path;
 use std::time::Duration;
 
+use lbstats::Snapshot;
+
 use crate::collect::Ebpf;
 use crate::commands::run;
 use crate::config::Settings;
@@ -175,7 +177,22 @@ fn daemon(settings: &Settings) -> Vec<Finding> {
         None => ok(format!("the daemon serves {} {}: {} requests so far", face.kind, face.target, face.requests)),
         Some(error) => wrong(format!("the daemon cannot serve {} {}: {error}", face.kind, face.target), ""),
     }));
+    findings.extend(uncounted(&snapshot));
     findings
+}
+
+/// Frontends whose connections the kernel does not count, or not all of them.
+fn uncounted(snapshot: &Snapshot) -> Vec<Finding> {
+    let table = &snapshot.kernel_frontends;
+    let text = |source, row| {
+        let text = table.schema().place(source).and_then(|place| table.text(place, row));
+        text.map(|text| String::from_utf8_lossy(text).into_owned())
+    };
+    let finding = |row| {
+        let (proxy, reason) = (text("proxy", row)?, text("uncounted", row)?);
+        Some(note(format!("the kernel does not count all connections of frontend {proxy}: {reason}"), ""))
+    };
+    (0..table.len()).filter_map(finding).collect()
 }
 
 /// snmpd's configuration, where it is in Debian's and Red Hat's place and may be read.

@@ -50,6 +50,8 @@ pub struct Client {
     limits: Limits,
     /// Kept from one reading to the next.
     buffer: Vec<u8>,
+    /// Whether anybody wants the addresses of servers.
+    servers_wanted: bool,
     /// Readings until `show servers state` is asked for; none while `show stat` tells the addresses.
     ask_in: Option<u32>,
     /// Servers at the last reading.
@@ -66,7 +68,13 @@ impl Default for Limits {
 impl Client {
     /// A client for the socket at `path`; it connects when it reads.
     pub fn new(path: impl Into<PathBuf>, limits: Limits) -> Self {
-        Self { path: path.into(), limits, buffer: Vec::new(), ask_in: None, servers: 0 }
+        Self { path: path.into(), limits, buffer: Vec::new(), servers_wanted: false, ask_in: None, servers: 0 }
+    }
+
+    /// This client, asking for the addresses of servers now and then where `show stat` does not tell them.
+    #[must_use]
+    pub fn with_servers(self) -> Self {
+        Self { servers_wanted: true, ..self }
     }
 
     /// Path of the socket.
@@ -99,7 +107,7 @@ impl Client {
         if asked {
             return Some(ASK_AGAIN);
         }
-        if reading.destinations.is_some() {
+        if reading.destinations.is_some() || !self.servers_wanted {
             return None;
         }
         let changed = reading.servers.len() != self.servers;

@@ -7,6 +7,7 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
+use std::net::SocketAddr;
 
 use lbstats::schema::{BACKEND, FRONTEND, PROCESS, SERVER};
 use lbstats::{Column, Field, FieldError, Table, TableBuilder, TableSchema};
@@ -337,7 +338,10 @@ impl Header {
     /// The address of a server, if it has one and a port of its own: not one that is resolved yet, a Unix-domain
     /// socket, or one to which the client's port is added (`127.0.0.1:+80`).
     fn destination(&self, fields: &[Cow<'_, [u8]>]) -> Option<Destination> {
-        let address = str::from_utf8(&fields[self.addr?]).ok()?.parse().ok()?;
+        let address: SocketAddr = str::from_utf8(&fields[self.addr?]).ok()?.parse().ok()?;
+        if address.port() == 0 {
+            return None;
+        }
         let name = |field: usize| String::from_utf8_lossy(&fields[field]).into_owned();
         Some(Destination { proxy: name(self.pxname), server: name(self.svname?), address })
     }

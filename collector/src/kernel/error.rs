@@ -51,8 +51,10 @@ pub enum KernelError {
     #[error("the object with the kernel programs cannot be used: {0}: build it anew with `cargo xtask build-ebpf`")]
     Object(String),
     /// The kernel did not take a program or map that is needed.
-    #[error("the running kernel cannot load {what}: {reason}; Linux 5.12 or newer is needed")]
+    #[error("this kernel (Linux {release}) cannot load {what}: {reason}; the kernel counters need Linux 5.12 or newer")]
     Unsupported {
+        /// The running kernel, as `uname -r` says.
+        release: String,
         /// Program or map.
         what: String,
         /// The kernel's answer and the last line of the verifier's.

@@ -8,6 +8,8 @@ use aya::{
     programs::{BtfTracePoint, FExit, Iter, Program, ProgramError},
 };
 
+use rustix::system::uname;
+
 use super::{Hook, HookState, KernelError, log, offsets};
 
 /// Programs in the kernel.
@@ -91,7 +93,7 @@ fn state(result: Result<(), ProgramError>) -> HookState {
 fn required(name: &'static str, result: Result<(), ProgramError>) -> Result<(), KernelError> {
     result.map_err(|error| match permission(&error) {
         Some(refusal) => refused(name, refusal),
-        None => KernelError::Unsupported { what: name.to_owned(), reason: reason(&error) },
+        None => unsupported(name.to_owned(), reason(&error)),
     })
 }
 
@@ -102,14 +104,18 @@ fn load_error(error: EbpfError) -> KernelError {
         }
         (_, Some(refusal)) => refused("loading", refusal),
         (EbpfError::MapError(MapError::CreateError { name, io_error }), None) => {
-            KernelError::Unsupported { what: format!("map {name}"), reason: io_error.to_string() }
+            unsupported(format!("map {name}"), io_error.to_string())
         }
         (
             EbpfError::ParseError(_) | EbpfError::BtfError(_) | EbpfError::RelocationError(_) | EbpfError::NoBTF,
             None,
         ) => object(reason(&error)),
-        _ => KernelError::Unsupported { what: "the programs".to_owned(), reason: reason(&error) },
+        _ => unsupported("the programs".to_owned(), reason(&error)),
     }
+}
+
+fn unsupported(what: String, reason: String) -> KernelError {
+    KernelError::Unsupported { release: uname().release().to_string_lossy().into_owned(), what, reason }
 }
 
 fn refused(what: &str, reason: io::Error) -> KernelError {

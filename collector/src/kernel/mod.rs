@@ -35,6 +35,7 @@ mod error;
 mod load;
 mod log;
 mod offsets;
+mod overflows;
 mod owners;
 mod runs;
 mod sample;
@@ -48,6 +49,7 @@ pub use owners::Process;
 pub use runs::ProgramRuns;
 pub use sample::{HISTOGRAM_BUCKETS, Histogram, LIFETIME_SCALE, Listener, Sample, Server};
 
+use overflows::Overflows;
 use owners::Owners;
 use servers::Servers;
 use totals::Totals;
@@ -85,6 +87,7 @@ pub struct Kernel {
     server_rows: HashMap<MapData, Address, ServerRow>,
     owners: Owners,
     totals: Totals,
+    overflows: Overflows,
     servers: Servers,
     /// The network namespace of this process.
     namespace: u32,
@@ -129,6 +132,7 @@ impl Kernel {
             log,
             measuring: None,
             totals: Totals::new(namespace, accept_wait),
+            overflows: Overflows::begin(),
             servers: Servers::new(namespace),
             namespace,
             far: false,
@@ -179,7 +183,8 @@ impl Kernel {
         let owners = self.owners.current();
         let far = |row: &Row| row.address.namespace != self.namespace && owners.contains(&row.owner);
         self.far = rows.values().any(far);
-        let sum = self.totals.sum(self.pass, &rows, owners);
+        let mut sum = self.totals.sum(self.pass, &rows, owners);
+        self.overflows.tell_apart(&mut sum.listeners, &sum.full);
         for cookie in sum.retired {
             // Nobody else removes rows, and a failure leaves the row for the next time.
             if let Err(reason) = self.rows.remove(&cookie) {

@@ -48,6 +48,7 @@ fn find(btf: &Btf<'_>) -> Result<Offsets, BtfError> {
         syn_backlog: field("inet_connection_sock", "icsk_accept_queue.qlen", 4)?,
         srtt: field("tcp_sock", "srtt_us", 4)?,
         segments_in: field("tcp_sock", "segs_in", 4)?,
+        data_segments_in: field("tcp_sock", "data_segs_in", 4)?,
         segments_out: field("tcp_sock", "segs_out", 4)?,
         retransmits: field("tcp_sock", "total_retrans", 4)?,
         bytes_received: field("tcp_sock", "bytes_received", 8)?,

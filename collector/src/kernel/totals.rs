@@ -32,6 +32,8 @@ pub(super) struct Totals {
 /// Totals by address, and the rows that need not be kept any more.
 pub(super) struct Sum {
     pub(super) listeners: Vec<Listener>,
+    /// Addresses of our own namespace where a socket's accept queue has been full since the last sample.
+    pub(super) full: Vec<SocketAddr>,
     pub(super) retired: Vec<u64>,
 }
 
@@ -54,6 +56,8 @@ struct Entry {
     backlog_peak: u64,
     syn_backlog: u64,
     syn_backlog_peak: u64,
+    /// Whether a queue has been full: the kernel lets it hold one connection more than its limit.
+    full: bool,
 }
 
 impl Totals {
@@ -95,6 +99,8 @@ impl Totals {
                 entry.total.add(&past.row);
             }
         }
+        let is_full = |(address, entry): &(&Address, &Entry)| entry.full && address.namespace == self.namespace;
+        let full = entries.iter().filter(is_full).map(|(address, _)| socket_address(address)).collect();
         let mut listeners: Vec<_> = entries
             .into_iter()
             // A socket that listens without having been bound has no port until the kernel chooses one.
@@ -102,7 +108,7 @@ impl Totals {
             .map(|(address, entry)| self.listener(&address, &entry))
             .collect();
         listeners.sort_unstable_by_key(|listener| (listener.namespace, listener.address));
-        Sum { listeners, retired }
+        Sum { listeners, full, retired }
     }
 
     fn retire(&mut self, pass: u64, row: &Row) {
@@ -161,6 +167,7 @@ impl Entry {
         self.backlog_peak += u64::from(row.backlog_peak);
         self.syn_backlog += u64::from(row.syn_backlog);
         self.syn_backlog_peak += u64::from(row.syn_backlog_peak);
+        self.full |= row.backlog_peak > row.backlog_limit;
     }
 }
 

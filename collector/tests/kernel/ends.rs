@@ -90,6 +90,27 @@ fn resets_are_counted_by_who_sent_them() {
 }
 
 #[test]
+fn data_after_our_end_is_answered_with_a_reset_of_ours() {
+    let Some(mut kernel) = kernel() else { return };
+    let (listener, address) = listen_on(Ipv4Addr::LOCALHOST);
+    // Our FIN waits behind data that the client has no room for.
+    let closed = || {
+        let (client, mut server) = pair(&listener);
+        server.set_nonblocking(true).unwrap();
+        while server.write(&[0; 65536]).is_ok() {}
+        drop(server);
+        client
+    };
+    let mut client = closed();
+    client.write_all(&[0; 10]).unwrap();
+    assert_eq!(after(&mut kernel, address, 1), [0, 0, 0, 1, 0]);
+    drop(client);
+    // The same, but it is the client that resets.
+    reset(closed());
+    assert_eq!(after(&mut kernel, address, 2), [0, 0, 1, 1, 0]);
+}
+
+#[test]
 fn a_client_that_no_longer_answers_times_out() {
     let Some(mut kernel) = kernel() else { return };
     let (listener, address) = listen_on(Ipv4Addr::LOCALHOST);

@@ -70,6 +70,7 @@ fn handshakes_are_timed_and_those_that_hang_are_seen() {
 #[test]
 fn a_syn_dropped_by_a_full_queue_is_answered_when_there_is_room() {
     let Some(mut kernel) = kernel() else { return };
+    let _alone = overflowing();
     let (listener, address) = listen_with_backlog(0);
     let first = TcpStream::connect(address).unwrap();
     assert_eq!(entry(&mut kernel, address).backlog_peak, 1);

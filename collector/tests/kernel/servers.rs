@@ -80,6 +80,7 @@ fn a_connection_that_fails_is_counted_by_why() {
         assert_eq!((now.connects, now.established, now.refused, now.open), (n, 0, n, 0));
     }
     // Not answered: a full queue drops SYNs. We give up.
+    let _alone = overflowing();
     let (_listener, address) = listen_with_backlog(0);
     let full = TcpStream::connect(address).unwrap();
     let waiting: Vec<_> = (0..3).map(|_| start_to_connect(address)).collect();
