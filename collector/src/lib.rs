@@ -11,3 +11,6 @@ pub mod kernel;
 pub mod prometheus;
 pub mod publish;
 pub mod snmp_agent;
+pub mod snmp_engine;
+pub mod snmpv3;
+pub mod users;

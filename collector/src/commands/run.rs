@@ -3,7 +3,7 @@
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -11,10 +11,11 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::collect;
-use crate::config::{self, Settings};
+use crate::config::Settings;
 use crate::faces::Faces;
 use crate::haproxy::Limits;
 use crate::publish::Published;
+use crate::snmpv3::{self, Snmpv3};
 use crate::{control, http, snmp_agent};
 
 /// Flags of `run`.
@@ -34,12 +35,7 @@ impl Args {
     /// # Errors
     /// What is wrong with the configuration file.
     pub fn settings(&self) -> anyhow::Result<Settings> {
-        let file = match &self.config {
-            Some(path) => Settings::read(path)?,
-            None if Path::new(config::DEFAULT_FILE).exists() => Settings::read(Path::new(config::DEFAULT_FILE))?,
-            None => Settings::default(),
-        };
-        Ok(self.flags.clone().or(file))
+        Ok(self.flags.clone().or(Settings::configured(self.config.as_deref())?))
     }
 }
 
@@ -54,12 +50,17 @@ pub fn run(settings: &Settings) -> anyhow::Result<()> {
     runtime.block_on(serve(settings, snmp))
 }
 
-async fn serve(settings: &Settings, snmp: snmp_agent::Bound) -> anyhow::Result<()> {
+async fn serve(settings: &Settings, mut snmp: snmp_agent::Bound) -> anyhow::Result<()> {
     let (stop, stopped) = watch::channel(false);
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let published = Published::new();
     let faces = Arc::new(Faces::default());
+    let snmpv3 = Snmpv3::start(settings, &faces);
+    if let Some(snmpv3) = &snmpv3 {
+        snmp.secure(snmpv3.usm().clone());
+    }
+    snmpv3::reload_on_hangup(snmpv3)?;
     let _snmp = snmp.start(&published, &faces)?;
 
     let control = control::bind(&settings.control(), settings.control_mode())?;
