@@ -32,12 +32,14 @@ pub struct LbstatdConfig {
     pub interval: &'static str,
     /// Address of its Prometheus endpoint; one of its own if none is given.
     pub prometheus: Option<SocketAddr>,
+    /// More flags of `lbstatd run`.
+    pub flags: Vec<String>,
 }
 
 impl LbstatdConfig {
     /// One stats socket, no eBPF, collections every 100 ms.
     pub fn new(stats_socket: PathBuf) -> Self {
-        Self { stats_sockets: vec![stats_socket], ebpf: "off", interval: "100ms", prometheus: None }
+        Self { stats_sockets: vec![stats_socket], ebpf: "off", interval: "100ms", prometheus: None, flags: Vec::new() }
     }
 }
 
@@ -148,6 +150,7 @@ fn spawn(dir: &Path, config: &LbstatdConfig, prometheus: SocketAddr) -> Result<P
             .args(["--ebpf", config.ebpf, "--interval", config.interval])
             .arg("--prometheus")
             .arg(prometheus.to_string())
+            .args(&config.flags)
     })
 }
 
