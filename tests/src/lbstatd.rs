@@ -143,6 +143,9 @@ impl Lbstatd {
 fn spawn(dir: &Path, config: &LbstatdConfig, prometheus: SocketAddr) -> Result<Process> {
     Process::start(lbstatd_binary()?, dir.join("lbstatd.log"), |command| {
         command.arg("run").arg("--control").arg(dir.join("control.sock"));
+        if !config.flags.iter().any(|flag| flag == "--state-dir") {
+            command.arg("--state-dir").arg(dir.join("state"));
+        }
         for socket in &config.stats_sockets {
             command.arg("--stats-socket").arg(socket);
         }
