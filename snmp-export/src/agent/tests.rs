@@ -525,6 +525,54 @@ fn hostile_datagrams_are_counted_by_their_kind() {
     assert_eq!(bed.counter(|counters| &counters.out_packets), 1);
 }
 
+/// What net-snmp's tools sent, by name.
+fn packets() -> BTreeMap<String, Vec<u8>> {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus/snmp_agent");
+    let files = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap());
+    let named = files.filter(|file| file.file_name().len() < 40);
+    named.map(|file| (file.file_name().into_string().unwrap(), std::fs::read(file.path()).unwrap())).collect()
+}
+
+#[test]
+fn what_the_tools_send_is_read_as_rasn_reads_it() {
+    let mut names = Vec::new();
+    for (packet, octets) in packets() {
+        let Ok(message) = rasn::ber::decode::<Message<Pdus>>(&octets) else {
+            assert!(packet.starts_with("v3"), "{packet}");
+            continue;
+        };
+        let version1 = message.version == 0.into();
+        let theirs = match message.data {
+            Pdus::GetRequest(GetRequest(pdu)) | Pdus::GetNextRequest(GetNextRequest(pdu)) => pdu.variable_bindings,
+            Pdus::SetRequest(SetRequest(pdu)) => pdu.variable_bindings,
+            Pdus::GetBulkRequest(GetBulkRequest(pdu)) => pdu.variable_bindings,
+            _ => continue,
+        };
+        let mut message = Reader::new(&octets).element(tag::SEQUENCE).unwrap();
+        message.integer().unwrap();
+        message.string().unwrap();
+        let request = request::Request::read(&mut message, version1, &mut names).unwrap();
+        let ours = names[..request.count].iter().map(|name| name.to_vec());
+        assert!(ours.eq(theirs.iter().map(|varbind| varbind.name.to_vec())), "{packet}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn what_the_tools_send_may_be_mangled(pick: prop::sample::Index, flips in vec((any::<prop::sample::Index>(), any::<u8>()), 0..5)) {
+        let packets: Vec<Vec<u8>> = packets().into_values().collect();
+        let mut octets = packets[pick.index(packets.len())].clone();
+        for (at, octet) in flips {
+            let at = at.index(octets.len());
+            octets[at] = octet;
+        }
+        let mut bed = bed_with(&ids(3), Subtrees::all(), 1472);
+        if let Some(answer) = bed.raw(&octets) {
+            prop_assert!(answer.len() <= 1472 && rasn::ber::decode::<Message<Pdus>>(&answer).is_ok());
+        }
+    }
+}
+
 #[test]
 fn a_request_that_is_too_big_to_echo_is_dropped_in_version_1() {
     let oids = vec![vec![1, 3, 6, 1, 2, 1, 1, 1, 0]; 20];
