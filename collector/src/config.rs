@@ -25,6 +25,8 @@ pub const DEFAULT_FILE: &str = "/etc/lbstatd/lbstatd.toml";
 /// The stats socket of HAProxy Enterprise's SNMP module, the default where no other is named.
 pub const DEFAULT_STATS_SOCKET: &str = "/var/run/hapee-extras/hapee-lb.sock";
 
+const DEFAULT_STATE_DIR: &str = "/var/lib/lbstatd";
+
 /// An Ethernet frame without the headers of IPv4 and UDP.
 const DEFAULT_SNMP_SIZE: u16 = 1472;
 /// What every manager and agent can take (RFC 3417 section 3.2.1), and what UDP can carry.
@@ -103,6 +105,12 @@ pub struct Settings {
     #[arg(long, value_name = "OID", value_parser = parse_root)]
     #[serde(deserialize_with = "root")]
     pub mib_root: Option<Oid>,
+    /// Folder of what must outlive a restart: the SNMP engine [default: /var/lib/lbstatd]
+    #[arg(long, value_name = "PATH")]
+    pub state_dir: Option<PathBuf>,
+    /// File of the SNMPv3 users, which `lbstatd user` writes [default: snmp-users.toml in the state directory]
+    #[arg(long, value_name = "PATH")]
+    pub snmp_users: Option<PathBuf>,
 }
 
 impl Settings {
@@ -118,6 +126,18 @@ impl Settings {
             let line = error.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
             anyhow::anyhow!("{shown}:{line}: {}", error.message().replace('\n', " "))
         })
+    }
+
+    /// The settings of this file, or of [`DEFAULT_FILE`] if none is named and there is one.
+    ///
+    /// # Errors
+    /// As [`Settings::read`].
+    pub fn configured(path: Option<&Path>) -> anyhow::Result<Self> {
+        match path {
+            Some(path) => Self::read(path),
+            None if Path::new(DEFAULT_FILE).exists() => Self::read(Path::new(DEFAULT_FILE)),
+            None => Ok(Self::default()),
+        }
     }
 
     /// These settings, and what they leave open as `other` says.
@@ -146,6 +166,8 @@ impl Settings {
             sys_location: self.sys_location.or(other.sys_location),
             sys_name: self.sys_name.or(other.sys_name),
             mib_root: self.mib_root.or(other.mib_root),
+            state_dir: self.state_dir.or(other.state_dir),
+            snmp_users: self.snmp_users.or(other.snmp_users),
         }
     }
 
@@ -185,6 +207,16 @@ impl Settings {
     /// Threads that answer SNMP on each address.
     pub fn snmp_workers(&self) -> NonZeroUsize {
         self.snmp_workers.unwrap_or(NonZeroUsize::MIN)
+    }
+
+    /// Folder of what must outlive a restart.
+    pub fn state_dir(&self) -> PathBuf {
+        self.state_dir.clone().unwrap_or_else(|| DEFAULT_STATE_DIR.into())
+    }
+
+    /// File of the SNMPv3 users.
+    pub fn snmp_users(&self) -> PathBuf {
+        self.snmp_users.clone().unwrap_or_else(|| self.state_dir().join("snmp-users.toml"))
     }
 
     /// Octets of the largest SNMP message that is sent.
@@ -349,6 +381,9 @@ mod tests {
         assert_eq!(settings.community, [Community::new("s3cret")]);
         assert!(!format!("{settings:?}").contains("s3cret"));
         assert_eq!(Settings::default().snmp_max_size(), 1472);
+        assert_eq!(Settings::default().snmp_users(), PathBuf::from("/var/lib/lbstatd/snmp-users.toml"));
+        assert_eq!(read("state-dir = \"/s\"").unwrap().snmp_users(), PathBuf::from("/s/snmp-users.toml"));
+        assert_eq!(read("snmp-users = \"/u\"").unwrap().snmp_users(), PathBuf::from("/u"));
     }
 
     #[test]

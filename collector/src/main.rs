@@ -4,7 +4,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use lbstatd::commands::{check, dump, pass_persist, run, top};
+use lbstatd::commands::{check, dump, pass_persist, run, top, user};
 use lbstatd::config;
 use lbstats::Oid;
 use tracing_subscriber::EnvFilter;
@@ -29,6 +29,9 @@ enum Command {
     Top(top::Args),
     /// Say what is wrong with this host's set-up and how to mend it
     Check(check::Args),
+    /// Add, list and remove users of SNMPv3
+    #[command(subcommand)]
+    User(user::Command),
     /// Print a MIB module
     Mib(MibArgs),
 }
@@ -65,6 +68,7 @@ fn main() -> ExitCode {
             Err(error) => Err(error),
         },
         Command::Mib(args) => print_mib(&args),
+        Command::User(command) => user::run(&command),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -26,6 +26,7 @@ mod skip;
 mod tap;
 mod telemetry;
 mod usage;
+mod v3;
 mod versions;
 mod walk;
 mod zoo;

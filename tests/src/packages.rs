@@ -32,6 +32,7 @@ pub const TESTS: &[Package] = &[
     program("libcap2-bin", "capsh"),
     program("iproute2", "ip"),
     program("nftables", "nft"),
+    program("python3", "python3"),
 ];
 
 /// What boots other kernels, and what their first process is made of.

@@ -11,6 +11,7 @@ use anyhow::{Context, Result, bail};
 use lbstatd_tests::packages::{self, Package};
 use lbstatd_tests::{Haproxy, HaproxyConfig};
 
+mod agent;
 mod clients;
 mod observe;
 mod overhead;
@@ -39,6 +40,12 @@ enum Subject {
         #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u16).range(1..))]
         pairs: u16,
     },
+    /// Walks the own SNMP agent at full load, beside a bare UDP echo, and in turns with snmpd
+    Agent {
+        /// Turns; each measures everybody once
+        #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u8).range(1..))]
+        rounds: u8,
+    },
     /// Starts and runs pass-persist on a HAProxy with 20,000 servers
     Scale,
 }
@@ -49,6 +56,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     match args.subject {
         Subject::PassPersist { rounds } => pass_persist::run(&release_with_peer()?, rounds),
         Subject::Overhead { pairs } => overhead::run(pairs),
+        Subject::Agent { rounds } => agent::run(&release_with_peer()?, rounds),
         Subject::Scale => scale::run(&release_with_peer()?),
     }
 }

@@ -4,7 +4,7 @@ use std::net::TcpListener;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -13,10 +13,11 @@ use tokio::sync::watch;
 
 use crate::agentx::{self, AgentX};
 use crate::collect;
-use crate::config::{self, Settings};
+use crate::config::Settings;
 use crate::faces::Faces;
 use crate::haproxy::Limits;
 use crate::publish::Published;
+use crate::snmpv3::{self, Snmpv3};
 use crate::{control, http, privileges, snmp_agent};
 
 /// Flags of `run`.
@@ -36,12 +37,7 @@ impl Args {
     /// # Errors
     /// What is wrong with the configuration file.
     pub fn settings(&self) -> anyhow::Result<Settings> {
-        let file = match &self.config {
-            Some(path) => Settings::read(path)?,
-            None if Path::new(config::DEFAULT_FILE).exists() => Settings::read(Path::new(config::DEFAULT_FILE))?,
-            None => Settings::default(),
-        };
-        Ok(self.flags.clone().or(file))
+        Ok(self.flags.clone().or(Settings::configured(self.config.as_deref())?))
     }
 }
 
@@ -82,7 +78,13 @@ async fn serve(settings: &Settings, sockets: Sockets, kernel: Option<collect::Pr
     let mut interrupt = signal(SignalKind::interrupt())?;
     let published = Published::new();
     let faces = Arc::new(Faces::default());
-    let _snmp = sockets.snmp.start(&published, &faces)?;
+    let mut snmp = sockets.snmp;
+    let snmpv3 = Snmpv3::start(settings, &faces);
+    if let Some(snmpv3) = &snmpv3 {
+        snmp.secure(snmpv3.usm().clone());
+    }
+    snmpv3::reload_on_hangup(snmpv3)?;
+    let _snmp = snmp.start(&published, &faces)?;
 
     tokio::spawn(control::serve(sockets.control, published.clone()));
     if let Some(listener) = sockets.prometheus {
