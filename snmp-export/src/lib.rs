@@ -19,6 +19,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+pub mod ber;
 pub mod pass_persist;
 #[cfg(test)]
 mod sample;
