@@ -20,6 +20,7 @@
 #![forbid(unsafe_code)]
 
 pub mod ber;
+pub mod notification;
 pub mod pass_persist;
 #[cfg(test)]
 mod sample;
