@@ -25,6 +25,7 @@ pub mod pass_persist;
 #[cfg(test)]
 mod sample;
 mod spelled;
+pub mod usm;
 mod view;
 mod walks;
 
