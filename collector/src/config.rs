@@ -9,6 +9,7 @@ use serde::{Deserialize, Deserializer};
 
 use crate::collect::Ebpf;
 use crate::control;
+use crate::notify::{NotifySettings, Receiver};
 
 /// The file that is read where `--config` names none; it need not exist.
 pub const DEFAULT_FILE: &str = "/etc/lbstatd/lbstatd.toml";
@@ -42,6 +43,13 @@ pub struct Settings {
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     #[serde(deserialize_with = "duration")]
     pub interval: Option<Duration>,
+    /// Send notifications to this receiver as SNMPv2c traps of community public, to port 162 if none is given; repeat it
+    /// for several. The configuration file knows more [default: none]
+    #[arg(long, value_name = "ADDR[:PORT]")]
+    pub trap: Vec<Receiver>,
+    /// What is told in notifications.
+    #[arg(skip)]
+    pub notify: Option<NotifySettings>,
 }
 
 impl Settings {
@@ -69,6 +77,8 @@ impl Settings {
             control_mode: self.control_mode.or(other.control_mode),
             ebpf: self.ebpf.or(other.ebpf),
             interval: self.interval.or(other.interval),
+            trap: if self.trap.is_empty() { other.trap } else { self.trap },
+            notify: self.notify.or(other.notify),
         }
     }
 
@@ -154,6 +164,10 @@ mod tests {
             ("\n\nprometheus = \"nowhere\"", "FILE:3: invalid socket address syntax"),
             ("control-mode = \"8\"", "FILE:1: `8` is no octal mode"),
             ("ebpf = \"maybe\"", "FILE:1: unknown variant `maybe`"),
+            ("[notify]\nhold = \"1s\"\nrates = 5", "FILE:3: unknown field `rates`"),
+            ("[notify]\noff = [\n\"serverup\",\n\"servrup\"]", "FILE:4: unknown variant `servrup`"),
+            ("\n[[trap]]\nto = \"here\"\ncommunity = \"secret\"", "FILE:2: `here` is no IP address"),
+            ("[[trap]]\nto = \"::1\"\ncommunity = \"secret\"\ninfrm = true", "FILE:4: unknown field `infrm`"),
         ] {
             let error = read(text).unwrap_err();
             assert!(error.starts_with(complaint) && !error.contains('\n'), "{error}");

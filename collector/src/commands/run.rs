@@ -14,6 +14,7 @@ use crate::collect;
 use crate::config::{self, Settings};
 use crate::faces::Faces;
 use crate::haproxy::Limits;
+use crate::notify;
 use crate::publish::Published;
 use crate::{control, http};
 
@@ -69,6 +70,8 @@ async fn serve(settings: &Settings) -> anyhow::Result<()> {
         tokio::spawn(http::serve(listener, published.clone()));
     }
 
+    notify::start(&settings.trap, settings.notify.clone().unwrap_or_default(), &faces, &published)?;
+
     let mut stopped_too = stopped.clone();
     let stopping = async move {
         let _ = stopped_too.wait_for(|stop| *stop).await;
@@ -81,7 +84,7 @@ async fn serve(settings: &Settings) -> anyhow::Result<()> {
         _ = terminate.recv() => tracing::info!("SIGTERM: stopping"),
         _ = interrupt.recv() => tracing::info!("SIGINT: stopping"),
     }
-    notify("STOPPING=1");
+    tell_systemd("STOPPING=1");
     let _ = stop.send(true);
     collection.await.context("the collection panicked")?.map_err(Into::into)
 }
@@ -100,12 +103,12 @@ fn collect_settings(settings: &Settings, faces: Arc<Faces>) -> collect::Settings
 async fn tell_ready(published: Arc<Published>) {
     let mut changes = published.changes();
     if changes.wait_for(|generation| *generation > 0).await.is_ok() {
-        notify("READY=1");
+        tell_systemd("READY=1");
     }
 }
 
 /// One state line to systemd (sd_notify(3)); nothing happens without `NOTIFY_SOCKET`.
-fn notify(state: &str) {
+fn tell_systemd(state: &str) {
     let Some(path) = std::env::var_os("NOTIFY_SOCKET") else { return };
     let address = match path.as_bytes() {
         [b'@', name @ ..] => SocketAddr::from_abstract_name(name),

@@ -114,7 +114,7 @@ fn event(
         let hold = humantime::format_duration(rules.limits.flap_hold);
         message.push_str(&format!("; it changes often: the next notification comes when it has held well for {hold}"));
     }
-    Some(Event { kind, name: name.to_owned(), message, uptime })
+    Some(Event { kind: Some(kind), name: name.to_owned(), message, uptime })
 }
 
 fn in_process(row: &Row<'_>, bad: bool) -> String {

@@ -46,8 +46,8 @@ pub enum Class {
 /// A notification before it is a PDU.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
-    /// `alTrapId`
-    pub kind: Kind,
+    /// `alTrapId`; none of a test, which is sent as `eNotificationMsg`.
+    pub kind: Option<Kind>,
     /// `alTrapName`: `backend/server`, the frontend, the backend, or the address of a listener without a name.
     pub name: String,
     /// `alTrapMsg`: what happened, in words.

@@ -17,7 +17,7 @@ fn told(settings: &NotifySettings, snapshots: impl IntoIterator<Item = Snapshot>
     for (second, snapshot) in (0..).zip(snapshots) {
         for event in detector.step(&snapshot, Duration::from_secs(second)) {
             assert_eq!(event.uptime, Duration::from_secs(second));
-            told.push((second, format!("{} {}", event.kind.name(), event.name)));
+            told.push((second, format!("{} {}", event.kind.unwrap().name(), event.name)));
         }
     }
     told
