@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use serde::{Deserialize, Deserializer};
 
+use crate::agentx::Master;
 use crate::collect::Ebpf;
 use crate::control;
 use crate::notify::{NotifySettings, Receiver};
@@ -29,6 +30,10 @@ pub struct Settings {
     /// Serve Prometheus on this address [default: off]
     #[arg(long, value_name = "ADDR:PORT")]
     pub prometheus: Option<SocketAddr>,
+    /// Serve SNMP through the AgentX master (snmpd) at this socket: /var/agentx/master, or tcp:127.0.0.1:705
+    /// [default: off]
+    #[arg(long, value_name = "PATH|tcp:ADDR:PORT")]
+    pub agentx: Option<Master>,
     /// Socket for the other commands [default: /run/lbstatd/control.sock]
     #[arg(long, value_name = "PATH")]
     pub control: Option<PathBuf>,
@@ -73,6 +78,7 @@ impl Settings {
         Self {
             stats_socket: if self.stats_socket.is_empty() { other.stats_socket } else { self.stats_socket },
             prometheus: self.prometheus.or(other.prometheus),
+            agentx: self.agentx.or(other.agentx),
             control: self.control.or(other.control),
             control_mode: self.control_mode.or(other.control_mode),
             ebpf: self.ebpf.or(other.ebpf),

@@ -56,6 +56,11 @@ impl FaceState {
         self.set(None);
     }
 
+    /// It works again, in the session or on the socket that it had.
+    pub fn up_again(&self) {
+        self.set(None);
+    }
+
     /// It does not work, and why, in one line.
     pub fn down(&self, reason: impl Into<String>) {
         self.set(Some(reason.into()));

@@ -19,6 +19,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+pub mod agentx;
 pub mod ber;
 pub mod notification;
 pub mod pass_persist;

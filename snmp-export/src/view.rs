@@ -132,6 +132,28 @@ impl View {
         Some(Cell { branch, column, row })
     }
 
+    /// Whether `oid` is at or below a column, so that what is missing there is an instance and not the object.
+    pub fn has_object(&self, oid: &[u32]) -> bool {
+        let arc = self.branch_of(oid).and_then(|(branch, below)| Some((branch, below.first()?)));
+        arc.is_some_and(|(branch, arc)| {
+            self.branches[branch].columns.binary_search_by_key(arc, |column| column.0).is_ok()
+        })
+    }
+
+    /// The subtrees that hold every cell, whatever the snapshot: what a subagent registers.
+    pub fn subtrees(&self) -> Vec<Oid> {
+        let mut subtrees: Vec<Oid> = Vec::new();
+        for Branch { entry, scalars, .. } in self.branches {
+            // Tables are under one root, which is above table and entry.
+            let root = if *scalars { entry } else { &entry[..entry.len() - 2] };
+            if !subtrees.iter().any(|subtree| root.starts_with(subtree)) {
+                subtrees.retain(|subtree| !subtree.starts_with(root));
+                subtrees.push(Oid::from(root));
+            }
+        }
+        subtrees
+    }
+
     /// The first cell whose OID is above `oid`.
     pub fn cell_after(&self, oid: &[u32]) -> Option<Cell> {
         let Some((branch, below)) = self.branch_of(oid) else {

@@ -67,6 +67,12 @@ impl Walks {
         self.views[newest].get(oid)
     }
 
+    /// Whether the newest view has the object that `oid` is, or would be, an instance of; see [`View::has_object`].
+    pub fn has_object(&mut self, now: Instant, oid: &[u32], source: impl FnOnce() -> View) -> bool {
+        let newest = self.newest(now, source);
+        self.views[newest].has_object(oid)
+    }
+
     /// The value under the first OID above `oid`, from the view of the walk that this request belongs to, and that OID
     /// in `into`; at the end none, and `into` is as it was. `source` is asked for the newest view if a walk begins.
     pub fn next(

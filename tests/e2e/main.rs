@@ -12,6 +12,7 @@ mod kernel;
 mod managers;
 mod mib;
 mod nobody;
+mod notify;
 mod outages;
 mod privileges;
 mod protocol;

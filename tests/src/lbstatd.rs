@@ -32,12 +32,20 @@ pub struct LbstatdConfig {
     pub interval: &'static str,
     /// Address of its Prometheus endpoint; one of its own if none is given.
     pub prometheus: Option<SocketAddr>,
+    /// Its configuration file, for what is no flag.
+    pub file: String,
 }
 
 impl LbstatdConfig {
     /// One stats socket, no eBPF, collections every 100 ms.
     pub fn new(stats_socket: PathBuf) -> Self {
-        Self { stats_sockets: vec![stats_socket], ebpf: "off", interval: "100ms", prometheus: None }
+        Self {
+            stats_sockets: vec![stats_socket],
+            ebpf: "off",
+            interval: "100ms",
+            prometheus: None,
+            file: String::new(),
+        }
     }
 }
 
@@ -139,8 +147,10 @@ impl Lbstatd {
 }
 
 fn spawn(dir: &Path, config: &LbstatdConfig, prometheus: SocketAddr) -> Result<Process> {
+    let file = dir.join("lbstatd.toml");
+    std::fs::write(&file, &config.file).with_context(|| format!("cannot write {}", file.display()))?;
     Process::start(lbstatd_binary()?, dir.join("lbstatd.log"), |command| {
-        command.arg("run").arg("--control").arg(dir.join("control.sock"));
+        command.arg("run").arg("--control").arg(dir.join("control.sock")).arg("--config").arg(&file);
         for socket in &config.stats_sockets {
             command.arg("--stats-socket").arg(socket);
         }

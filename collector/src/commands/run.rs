@@ -10,6 +10,7 @@ use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
+use crate::agentx::{self, AgentX, Master};
 use crate::collect;
 use crate::config::{self, Settings};
 use crate::faces::Faces;
@@ -70,7 +71,13 @@ async fn serve(settings: &Settings) -> anyhow::Result<()> {
         tokio::spawn(http::serve(listener, published.clone()));
     }
 
-    notify::start(&settings.trap, settings.notify.clone().unwrap_or_default(), &faces, &published)?;
+    let agentx = match &settings.agentx {
+        Some(master) => Some(start_agentx(master, &published, &faces)?),
+        None => None,
+    };
+    let notifier = agentx.as_ref().map(AgentX::notifier);
+    let rules = settings.notify.clone().unwrap_or_default();
+    notify::start(&settings.trap, &rules, notifier, &faces, &published)?;
 
     let mut stopped_too = stopped.clone();
     let stopping = async move {
@@ -86,7 +93,17 @@ async fn serve(settings: &Settings) -> anyhow::Result<()> {
     }
     tell_systemd("STOPPING=1");
     let _ = stop.send(true);
+    if let Some(agentx) = agentx {
+        // It takes as long as the master does, which may be a second.
+        let _ = tokio::task::spawn_blocking(|| agentx.stop()).await;
+    }
     collection.await.context("the collection panicked")?.map_err(Into::into)
+}
+
+fn start_agentx(master: &Master, published: &Arc<Published>, faces: &Faces) -> anyhow::Result<AgentX> {
+    let settings = agentx::Settings::new(master.clone());
+    let state = faces.add("agentx", master.to_string());
+    agentx::start(settings, published.clone(), state).context("cannot start the thread for AgentX")
 }
 
 fn collect_settings(settings: &Settings, faces: Arc<Faces>) -> collect::Settings {

@@ -44,6 +44,12 @@ impl Dialect {
         matches!(self, Self::V2cInform(_) | Self::V3Inform(_))
     }
 
+    /// Variable bindings of its message: those of SNMPv1 are the objects alone.
+    pub fn varbinds(&self, event: &Event) -> u64 {
+        let all = event.with_notification(Notification::varbinds);
+        if matches!(self, Self::V1(_)) { all - 2 } else { all }
+    }
+
     /// The message for an event. `from` is the address it will come from.
     ///
     /// # Errors
@@ -109,7 +115,7 @@ impl Event {
         let (message, name) = (display_string(&self.message), display_string(&self.name));
         let message = (mib::AL_TRAP_MSG, Value::OctetString(message.as_bytes()));
         // The clock of an agent runs full after 497 days.
-        let uptime = (self.uptime.as_millis() / 10 & u128::from(u32::MAX)) as u32;
+        let uptime = u32::try_from(self.uptime.as_millis() / 10 % (1 << 32)).unwrap_or_default();
         match self.kind {
             Some(kind) => {
                 let id = (mib::AL_TRAP_ID, Value::Integer(kind.id()));

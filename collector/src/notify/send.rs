@@ -65,7 +65,7 @@ pub async fn serve(mut peer: Peer, state: Arc<FaceState>, mut events: broadcast:
                     let delivered = peer.deliver(&event).await;
                     if delivered.is_ok() {
                         state.requests.fetch_add(1, Relaxed);
-                        state.varbinds.fetch_add(event.with_notification(|n| n.varbinds()), Relaxed);
+                        state.varbinds.fetch_add(peer.dialect.varbinds(&event), Relaxed);
                     } else {
                         state.refused.fetch_add(1, Relaxed);
                     }

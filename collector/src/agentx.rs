@@ -1,0 +1,90 @@
+//! The AgentX subagent: serves the newest snapshot through a master agent such as snmpd, and comes back whenever it does.
+//!
+//! It has a thread of its own, so that a master that is stopped, slow or hostile makes nobody wait, and an answer waits
+//! for no other task. The thread reads memory only: the newest snapshot is loaded without a lock.
+
+mod connection;
+mod master;
+mod notifier;
+mod pauses;
+mod running;
+mod serving;
+
+use std::io;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use snmp_export::View;
+
+use crate::faces::FaceState;
+use crate::publish::Published;
+
+pub use master::{Master, ParseMasterError};
+pub use notifier::{Notifier, NotifyError, Outcome};
+pub use snmp_export::agentx::Notification;
+
+/// What the subagent is told.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where the master listens.
+    pub master: Master,
+    /// Whether the ALOHA twin of lbStats is served too.
+    pub aloha: bool,
+    /// Age of HAProxy's statistics above which nothing is served.
+    pub max_age: Duration,
+    /// The longest walk that stays on the snapshot it began with.
+    pub max_walk: Duration,
+}
+
+/// A running subagent. Dropped, it closes its session and ends, soon but unwatched; [`AgentX::stop`] waits for it.
+#[derive(Debug)]
+pub struct AgentX {
+    notifier: Notifier,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Starts the subagent.
+///
+/// # Errors
+/// When its thread cannot be started; a master that is not there is no error.
+pub fn start(settings: Settings, published: Arc<Published>, state: Arc<FaceState>) -> io::Result<AgentX> {
+    let (notifier, mailbox) = notifier::channel()?;
+    let serving = serving::Serving::new(settings, published, state, mailbox);
+    let thread = thread::Builder::new().name("agentx".into()).spawn(move || serving.run())?;
+    Ok(AgentX { notifier, thread: Some(thread) })
+}
+
+impl AgentX {
+    /// Sends notifications through the session.
+    pub fn notifier(&self) -> Notifier {
+        self.notifier.clone()
+    }
+
+    /// Closes the session and waits until that is done, for a second or so at most.
+    pub fn stop(mut self) {
+        self.notifier.stop();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for AgentX {
+    fn drop(&mut self) {
+        self.notifier.stop();
+    }
+}
+
+impl Settings {
+    /// With lbStats of the last minute, walks of two minutes at most, and without the ALOHA twin.
+    pub fn new(master: Master) -> Self {
+        Self { master, aloha: false, max_age: Duration::from_secs(60), max_walk: Duration::from_secs(120) }
+    }
+
+    /// What is served of a snapshot.
+    fn view(&self, published: &Published) -> View {
+        let view = View::unless_older(published.load(), self.max_age);
+        if self.aloha { view.with_aloha() } else { view }
+    }
+}
