@@ -12,3 +12,4 @@ pub mod kernel;
 pub mod notify;
 pub mod prometheus;
 pub mod publish;
+pub mod snmp_agent;

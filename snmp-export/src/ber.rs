@@ -279,7 +279,10 @@ pub fn end(out: &mut Vec<u8>, begun: usize) {
     let octets = length.to_be_bytes();
     let octets = &octets[length.leading_zeros() as usize / 8..];
     out[begun - 1] = 0x80 | octet(octets.len());
-    out.splice(begun..begun, octets.iter().copied());
+    // Makes room in front of the contents.
+    out.extend_from_slice(octets);
+    out.copy_within(begun..begun + length, begun + octets.len());
+    out[begun..begun + octets.len()].copy_from_slice(octets);
 }
 
 /// Octets that an element takes whose contents are so long.
@@ -321,10 +324,15 @@ pub fn push_empty(out: &mut Vec<u8>, tag: u8) {
 /// above 39 have no encoding (X.690 section 8.19.4) and come out as others.
 pub fn push_oid(out: &mut Vec<u8>, arcs: &[u32]) {
     let begun = begin(out, tag::OID);
+    push_arcs(out, arcs);
+    end(out, begun);
+}
+
+/// Appends the contents of an OBJECT IDENTIFIER; more subidentifiers may follow.
+pub(crate) fn push_arcs(out: &mut Vec<u8>, arcs: &[u32]) {
     let arc = |place: usize| u64::from(arcs.get(place).copied().unwrap_or(0));
     push_subidentifier(out, arc(0).min(2) * 40 + arc(1));
     arcs.iter().skip(2).for_each(|arc| push_subidentifier(out, u64::from(*arc)));
-    end(out, begun);
 }
 
 /// Appends a value.
@@ -361,7 +369,8 @@ fn push_short(out: &mut Vec<u8>, tag: u8, octets: &[u8]) {
     out.extend_from_slice(octets);
 }
 
-fn push_subidentifier(out: &mut Vec<u8>, number: u64) {
+/// Appends one subidentifier of an OBJECT IDENTIFIER.
+pub(crate) fn push_subidentifier(out: &mut Vec<u8>, number: u64) {
     let groups = number.checked_ilog2().unwrap_or(0) / 7;
     for group in (1..=groups).rev() {
         out.push(0x80 | (number >> (7 * group) & 0x7f) as u8);

@@ -19,6 +19,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+pub mod agent;
 pub mod agentx;
 pub mod ber;
 pub mod notification;

@@ -193,9 +193,8 @@ impl fmt::Debug for Authenticator {
 mod tests {
     use super::*;
 
-    /// RFC 4231 section 4.3 (test case 2) and RFC 2202 section 3 (test case 2): key `Jefe`. The text holds no zeros, so
-    /// the code's place goes behind it and the expected codes are of the text followed by zeros, from
-    /// `openssl dgst -shaN -hmac Jefe` of OpenSSL 3.0.
+    /// Key and text of RFC 4231 section 4.3, with the code's place behind the text: the codes are those of
+    /// `openssl dgst -shaN -hmac Jefe` (OpenSSL 3.0) of the text and as many zeros.
     #[test]
     fn codes_are_hmac_of_the_message_with_zeros_in_their_place() {
         for protocol in AuthProtocol::ALL {

@@ -11,7 +11,7 @@
 //! fn inform(informer: &mut Informer, socket: &UdpSocket, pdu: &[u8]) -> io::Result<bool> {
 //!     let (mut out, mut datagram) = (Vec::new(), vec![0; 65_507]);
 //!     for _attempt in 0..5 {
-//!         informer.message(Instant::now(), pdu, &mut out);
+//!         informer.message(Instant::now(), pdu, &mut out).map_err(io::Error::other)?;
 //!         socket.send(&out)?;
 //!         loop {
 //!             let Ok(length) = socket.recv(&mut datagram) else { break };
@@ -32,6 +32,7 @@ use std::time::Instant;
 
 use lbstats::Oid;
 
+use super::WrapError;
 use super::engine::{Clock, Engine, EngineId, LATCHED, TIME_WINDOW};
 use super::message::{AUTH, Envelope, MODEL_USM, Malformed, Message, PRIV, Parameters, Protection, ScopedPdu};
 use super::stats::Counter;
@@ -121,7 +122,7 @@ impl Informer {
     /// When the name is none, or the keys are not enough for the level.
     pub fn new(name: &str, level: SecurityLevel, keys: InformKeys, random: u64) -> Result<Self, AccountError> {
         let account = Account { name: name.to_owned(), keys: None, level, view: Vec::new() };
-        let id = random as u32 & ID_MASK;
+        let id = u32::try_from(random & u64::from(ID_MASK)).unwrap_or_default();
         let mut informer = Self { account, keys, level, receiver: None, ids: (id, id), salt: random };
         // Keys of the right lengths for one engine are so for every other.
         let engine_id = match &informer.keys {
@@ -138,9 +139,9 @@ impl Informer {
     /// Makes `out` what has to be sent now to deliver this InformRequest-PDU: the inform, or while the receiver's engine is
     /// not known, a question for it.
     ///
-    /// # Panics
-    /// When the PDU does not fit into a UDP datagram.
-    pub fn message(&mut self, now: Instant, pdu: &[u8], out: &mut Vec<u8>) {
+    /// # Errors
+    /// When the PDU is too long for a message.
+    pub fn message(&mut self, now: Instant, pdu: &[u8], out: &mut Vec<u8>) -> Result<(), WrapError> {
         let id = self.ids.1;
         self.ids.1 = (id + 1) & ID_MASK;
         self.salt = self.salt.wrapping_add(1);
@@ -168,7 +169,7 @@ impl Informer {
             context_engine_id: engine_id,
             ..envelope
         };
-        envelope.wrap(pdu, out);
+        envelope.wrap(pdu, out)
     }
 
     /// Takes in a datagram from the receiver's address, decrypting it in place.

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::WrapError;
 use super::auth::Authenticator;
 use super::engine::Clock;
 use super::privacy::{Cipher, Iv, SALT_LENGTH};
@@ -197,11 +198,16 @@ pub(crate) struct Unfinished {
 
 impl Envelope<'_> {
     /// Makes `out` the whole message around this PDU.
-    pub(crate) fn wrap(&self, pdu: &[u8], out: &mut Vec<u8>) {
+    pub(crate) fn wrap(&self, pdu: &[u8], out: &mut Vec<u8>) -> Result<(), WrapError> {
         out.clear();
         let unfinished = self.begin(out);
+        if out.len() + pdu.len() > self.max_size as usize {
+            out.clear();
+            return Err(WrapError::TooLong(pdu.len()));
+        }
         out.extend_from_slice(pdu);
         self.finish(out, &unfinished);
+        Ok(())
     }
 
     /// Appends everything in front of the PDU.

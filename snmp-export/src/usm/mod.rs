@@ -31,6 +31,8 @@ mod message;
 mod privacy;
 mod receive;
 mod stats;
+#[cfg(test)]
+mod tests;
 mod user;
 
 use std::sync::Arc;
@@ -61,14 +63,15 @@ pub struct Usm {
     message_id: AtomicU32,
 }
 
-/// The user has no keys for the level at which something was to be sent.
+/// Why a notification cannot be wrapped.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("SNMPv3 user {user} has no keys for {level}")]
-pub struct NoKeys {
-    /// The user's name.
-    pub user: String,
-    /// The level.
-    pub level: SecurityLevel,
+pub enum WrapError {
+    /// The user has no keys for the level at which it was to be sent.
+    #[error("SNMPv3 user {0} has no keys for {1}")]
+    NoKeys(String, SecurityLevel),
+    /// It does not fit into a UDP datagram.
+    #[error("a PDU of {0} octets does not fit into an SNMPv3 message")]
+    TooLong(usize),
 }
 
 impl Usm {
@@ -80,7 +83,7 @@ impl Usm {
             users: ArcSwap::from_pointee(users),
             stats: Stats::default(),
             salt: AtomicU64::new(random),
-            message_id: AtomicU32::new((random >> 32) as u32),
+            message_id: AtomicU32::new(u32::try_from(random >> 32).unwrap_or_default()),
         }
     }
 
@@ -108,10 +111,7 @@ impl Usm {
     /// user's keys at this engine ID, and nothing is asked of it before. `pdu` is an SNMPv2-Trap-PDU with its tag.
     ///
     /// # Errors
-    /// When the user has no keys for the level.
-    ///
-    /// # Panics
-    /// When the PDU does not fit into a UDP datagram.
+    /// As [`WrapError`] says.
     pub fn trap(
         &self,
         now: Instant,
@@ -119,9 +119,9 @@ impl Usm {
         level: SecurityLevel,
         pdu: &[u8],
         out: &mut Vec<u8>,
-    ) -> Result<(), NoKeys> {
+    ) -> Result<(), WrapError> {
         let protection = user.protection(level, self.next_salt());
-        let protection = protection.ok_or_else(|| NoKeys { user: user.name().to_owned(), level })?;
+        let protection = protection.ok_or_else(|| WrapError::NoKeys(user.name().to_owned(), level))?;
         let envelope = Envelope {
             id: self.next_message_id(),
             max_size: self.engine.max_size(),
@@ -133,8 +133,7 @@ impl Usm {
             context_engine_id: self.engine.id().octets(),
             context_name: b"",
         };
-        envelope.wrap(pdu, out);
-        Ok(())
+        envelope.wrap(pdu, out)
     }
 
     fn next_salt(&self) -> [u8; SALT_LENGTH] {

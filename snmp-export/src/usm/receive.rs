@@ -237,7 +237,8 @@ impl Usm {
         let parts = || {
             let (_, mut fields) = Reader::new(request.pdu).any()?;
             let request_id = fields.integer()?;
-            (fields.integer()?, fields.integer()?);
+            fields.integer()?;
+            fields.integer()?;
             let varbinds = fields.rest();
             fields.element(tag::SEQUENCE)?;
             fields.finish().map(|()| (request_id, varbinds))

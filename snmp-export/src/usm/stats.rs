@@ -1,11 +1,6 @@
-//! What the engine counts, and the scalars in which managers read it.
+//! What the engine counts, and the objects in which managers read it.
 
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
-use std::time::Instant;
-
-use lbstats::Value;
-
-use super::engine::Engine;
 
 /// What is counted, in the order of their objects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,13 +31,11 @@ pub enum Counter {
 
 /// How often each has happened since the start. Anybody may count at any time, without waiting.
 #[derive(Debug, Default)]
-pub struct Stats([AtomicU32; COUNTERS.len()]);
-
-type Object = (Counter, &'static [u32]);
+pub struct Stats([AtomicU32; Counter::ALL.len()]);
 
 /// snmpMPDStats (RFC 3412), snmpTargetObjects (RFC 3413), usmStats (RFC 3414).
 #[rustfmt::skip] // An object to a line.
-const COUNTERS: [Object; 11] = [
+const COUNTERS: [(Counter, &[u32]); Counter::ALL.len()] = [
     (Counter::UnknownSecurityModels, &[1, 3, 6, 1, 6, 3, 11, 2, 1, 1, 0]),
     (Counter::InvalidMsgs,           &[1, 3, 6, 1, 6, 3, 11, 2, 1, 2, 0]),
     (Counter::UnknownPduHandlers,    &[1, 3, 6, 1, 6, 3, 11, 2, 1, 3, 0]),
@@ -57,6 +50,21 @@ const COUNTERS: [Object; 11] = [
 ];
 
 impl Counter {
+    /// All of them, in the order of their objects.
+    pub const ALL: [Self; 11] = [
+        Self::UnknownSecurityModels,
+        Self::InvalidMsgs,
+        Self::UnknownPduHandlers,
+        Self::UnavailableContexts,
+        Self::UnknownContexts,
+        Self::UnsupportedSecLevels,
+        Self::NotInTimeWindows,
+        Self::UnknownUserNames,
+        Self::UnknownEngineIds,
+        Self::WrongDigests,
+        Self::DecryptionErrors,
+    ];
+
     /// The counter of this object.
     pub(crate) fn of(oid: &[u32]) -> Option<Self> {
         COUNTERS.iter().find(|(_, object)| *object == oid).map(|(counter, _)| *counter)
@@ -78,43 +86,25 @@ impl Stats {
     pub(crate) fn count(&self, counter: Counter) -> u32 {
         self.0[counter as usize].fetch_add(1, Relaxed).wrapping_add(1)
     }
-
-    /// The scalars of the engine (snmpEngine, RFC 3411 section 5) and of everything counted, in the order of their
-    /// OIDs.
-    pub fn scalars<'a>(&self, engine: &'a Engine, now: Instant) -> [(&'static [u32], Value<'a>); 15] {
-        let clock = engine.clock(now);
-        let integer = |number: u32| Value::Integer(i32::try_from(number).unwrap_or(i32::MAX));
-        let mut scalars = [(&[][..], Value::Integer(0)); 15];
-        scalars[..4].copy_from_slice(&[
-            (&[1, 3, 6, 1, 6, 3, 10, 2, 1, 1, 0], Value::OctetString(engine.id().octets())),
-            (&[1, 3, 6, 1, 6, 3, 10, 2, 1, 2, 0], integer(clock.boots)),
-            (&[1, 3, 6, 1, 6, 3, 10, 2, 1, 3, 0], integer(clock.time)),
-            (&[1, 3, 6, 1, 6, 3, 10, 2, 1, 4, 0], integer(engine.max_size())),
-        ]);
-        for ((counter, oid), scalar) in COUNTERS.iter().zip(&mut scalars[4..]) {
-            *scalar = (oid, Value::Counter32(self.read(*counter)));
-        }
-        scalars
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::usm::EngineId;
 
     #[test]
-    fn each_counter_is_read_under_its_own_object() {
+    fn each_counter_has_its_own_object_and_count() {
         let stats = Stats::default();
         for (place, (counter, oid)) in COUNTERS.iter().enumerate() {
-            assert_eq!((*counter as usize, counter.oid()), (place, *oid));
+            assert_eq!((*counter as usize, Counter::ALL[place], counter.oid()), (place, *counter, *oid));
             assert_eq!(Counter::of(oid), Some(*counter));
-            (0..place).for_each(|_| drop(stats.count(*counter)));
+            for times in 0..place {
+                assert_eq!(stats.count(*counter) as usize, times + 1);
+            }
         }
-        let engine = Engine::start(EngineId::from_random([1; 12]), 7);
-        let scalars = stats.scalars(&engine, Instant::now());
-        assert!(scalars.is_sorted_by(|one, next| one.0 < next.0), "{scalars:?}");
-        assert_eq!(scalars[1].1, Value::Integer(7));
-        assert_eq!(scalars[14].1, Value::Counter32(10));
+        assert!(COUNTERS.is_sorted_by(|one, next| one.1 < next.1));
+        assert_eq!(stats.read(Counter::UnknownSecurityModels), 0);
+        assert_eq!(stats.read(Counter::DecryptionErrors), 10);
+        assert_eq!(Counter::of(&[1, 3]), None);
     }
 }

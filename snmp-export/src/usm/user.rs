@@ -12,6 +12,7 @@ use super::engine::EngineId;
 use super::keys::Key;
 use super::message::Protection;
 use super::privacy::{Cipher, PrivProtocol, SALT_LENGTH};
+use crate::agent::Subtrees;
 
 /// How well messages are protected (RFC 3411 section 3.4.3); more is greater.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -88,7 +89,7 @@ pub struct Account {
     pub keys: Option<Keys>,
     /// Messages below this level are answered with authorizationError.
     pub level: SecurityLevel,
-    /// The subtrees it may read; all if there is none.
+    /// The subtrees it may read; if there is none, what everybody may.
     pub view: Vec<Oid>,
 }
 
@@ -111,7 +112,7 @@ pub enum AccountError {
 pub struct User {
     name: String,
     level: SecurityLevel,
-    view: Vec<Oid>,
+    view: Option<Subtrees>,
     auth: Option<Authenticator>,
     cipher: Option<Cipher>,
 }
@@ -140,7 +141,8 @@ impl User {
                 (Some(Authenticator::new(*auth, key)), cipher)
             }
         };
-        let user = Self { name, level: account.level, view: account.view.clone(), auth, cipher };
+        let view = (!account.view.is_empty()).then(|| Subtrees::new(account.view.iter().cloned()));
+        let user = Self { name, level: account.level, view, auth, cipher };
         if user.level > user.highest_level() {
             return Err(AccountError::Level(user.level, user.name));
         }
@@ -166,9 +168,9 @@ impl User {
         }
     }
 
-    /// The subtrees it may read; all if there is none.
-    pub fn view(&self) -> &[Oid] {
-        &self.view
+    /// The subtrees it may read; none if that is not up to the user.
+    pub fn view(&self) -> Option<&Subtrees> {
+        self.view.as_ref()
     }
 
     pub(crate) fn auth(&self) -> Option<&Authenticator> {
