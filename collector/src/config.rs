@@ -23,6 +23,8 @@ pub const DEFAULT_FILE: &str = "/etc/lbstatd/lbstatd.toml";
 /// The stats socket of HAProxy Enterprise's SNMP module, the default where no other is named.
 pub const DEFAULT_STATS_SOCKET: &str = "/var/run/hapee-extras/hapee-lb.sock";
 
+const DEFAULT_STATE_DIR: &str = "/var/lib/lbstatd";
+
 /// An Ethernet frame without the headers of IPv4 and UDP.
 const DEFAULT_SNMP_SIZE: u16 = 1472;
 /// What every manager and agent can take (RFC 3417 section 3.2.1), and what UDP can carry.
@@ -90,6 +92,12 @@ pub struct Settings {
     /// Name of this host: sysName [default: its host name]
     #[arg(long, value_name = "TEXT")]
     pub sys_name: Option<String>,
+    /// Folder of what must outlive a restart: the SNMP engine [default: /var/lib/lbstatd]
+    #[arg(long, value_name = "PATH")]
+    pub state_dir: Option<PathBuf>,
+    /// File of the SNMPv3 users, which `lbstatd user` writes [default: snmp-users.toml in the state directory]
+    #[arg(long, value_name = "PATH")]
+    pub snmp_users: Option<PathBuf>,
     /// Send notifications to this receiver as SNMPv2c traps of community public, to port 162 if none is given; repeat it
     /// for several. The configuration file knows more [default: none]
     #[arg(long, value_name = "ADDR[:PORT]")]
@@ -112,6 +120,18 @@ impl Settings {
             let line = error.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
             anyhow::anyhow!("{shown}:{line}: {}", error.message().replace('\n', " "))
         })
+    }
+
+    /// The settings of this file, or of [`DEFAULT_FILE`] if none is named and there is one.
+    ///
+    /// # Errors
+    /// As [`Settings::read`].
+    pub fn configured(path: Option<&Path>) -> anyhow::Result<Self> {
+        match path {
+            Some(path) => Self::read(path),
+            None if Path::new(DEFAULT_FILE).exists() => Self::read(Path::new(DEFAULT_FILE)),
+            None => Ok(Self::default()),
+        }
     }
 
     /// These settings, and what they leave open as `other` says.
@@ -137,6 +157,8 @@ impl Settings {
             sys_contact: self.sys_contact.or(other.sys_contact),
             sys_location: self.sys_location.or(other.sys_location),
             sys_name: self.sys_name.or(other.sys_name),
+            state_dir: self.state_dir.or(other.state_dir),
+            snmp_users: self.snmp_users.or(other.snmp_users),
             trap: list(self.trap, other.trap),
             notify: self.notify.or(other.notify),
         }
@@ -165,6 +187,16 @@ impl Settings {
     /// Threads that answer SNMP on each address.
     pub fn snmp_workers(&self) -> NonZeroUsize {
         self.snmp_workers.unwrap_or(NonZeroUsize::MIN)
+    }
+
+    /// Folder of what must outlive a restart.
+    pub fn state_dir(&self) -> PathBuf {
+        self.state_dir.clone().unwrap_or_else(|| DEFAULT_STATE_DIR.into())
+    }
+
+    /// File of the SNMPv3 users.
+    pub fn snmp_users(&self) -> PathBuf {
+        self.snmp_users.clone().unwrap_or_else(|| self.state_dir().join("snmp-users.toml"))
     }
 
     /// Octets of the largest SNMP message that is sent.
@@ -314,6 +346,9 @@ mod tests {
         assert_eq!(settings.community, [Community::new("s3cret")]);
         assert!(!format!("{settings:?}").contains("s3cret"));
         assert_eq!(Settings::default().snmp_max_size(), 1472);
+        assert_eq!(Settings::default().snmp_users(), PathBuf::from("/var/lib/lbstatd/snmp-users.toml"));
+        assert_eq!(read("state-dir = \"/s\"").unwrap().snmp_users(), PathBuf::from("/s/snmp-users.toml"));
+        assert_eq!(read("snmp-users = \"/u\"").unwrap().snmp_users(), PathBuf::from("/u"));
     }
 
     #[test]

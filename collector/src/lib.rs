@@ -13,3 +13,6 @@ pub mod notify;
 pub mod prometheus;
 pub mod publish;
 pub mod snmp_agent;
+pub mod snmp_engine;
+pub mod snmpv3;
+pub mod users;

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use lbstatd::commands::{check, dump, pass_persist, run, top};
+use lbstatd::commands::{check, dump, pass_persist, run, top, user};
 use tracing_subscriber::EnvFilter;
 
 /// eBPF-assisted collector for HAProxy with SNMP and Prometheus export
@@ -27,6 +27,9 @@ enum Command {
     Top(top::Args),
     /// Say what is wrong with this host's set-up and how to mend it
     Check(check::Args),
+    /// Add, list and remove users of SNMPv3
+    #[command(subcommand)]
+    User(user::Command),
     /// Print the MIB module
     Mib,
 }
@@ -51,6 +54,7 @@ fn main() -> ExitCode {
             Ok(false) => return ExitCode::FAILURE,
             Err(error) => Err(error),
         },
+        Command::User(command) => user::run(&command),
         Command::Mib => print_mib(),
     };
     match result {

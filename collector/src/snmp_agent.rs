@@ -19,6 +19,7 @@ use lbstats::Oid;
 use lbstats::schema::LBSTATS_ROOTS;
 use snmp_export::View;
 use snmp_export::agent::{Agent, Answer, Columns, Subtrees, System, Worker};
+use snmp_export::usm::Usm;
 
 use crate::config::Settings;
 use crate::faces::{FaceState, Faces};
@@ -71,8 +72,11 @@ pub fn bind(settings: &Settings) -> anyhow::Result<Bound> {
         let bound = sockets.first().and_then(|socket| socket.local_address().ok()).unwrap_or(*address);
         listeners.push((bound, sockets));
     }
-    if !listeners.is_empty() && settings.community.is_empty() {
-        tracing::warn!("nobody is answered over SNMP: `community` in lbstatd.toml is missing");
+    if !listeners.is_empty() && settings.community.is_empty() && !settings.snmp_users().exists() {
+        tracing::warn!(
+            "nobody is answered over SNMP: `lbstatd user add NAME` makes a user of SNMPv3, `community` in lbstatd.toml lets \
+             others in"
+        );
     }
     let subtrees = match &settings.snmp_view[..] {
         [] => Subtrees::all(),
@@ -118,6 +122,11 @@ fn system(settings: &Settings) -> System {
 }
 
 impl Bound {
+    /// Answers SNMPv3 as well.
+    pub fn secure(&mut self, usm: Arc<Usm>) {
+        self.agent.secure(usm);
+    }
+
     /// Answers from what is published, until what is returned is dropped; `faces` show how each address fares.
     ///
     /// # Errors

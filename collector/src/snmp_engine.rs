@@ -8,7 +8,7 @@ use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 use snmp_export::usm::{Engine, EngineId};
@@ -46,8 +46,9 @@ pub struct Running {
 /// In one line: when the directory cannot be written, the file is none of ours, or another daemon runs the engine.
 pub fn start(state: &Path) -> anyhow::Result<Running> {
     make_directory(state)?;
-    let lock = lock(&state.join(LOCK), FlockOperation::NonBlockingLockExclusive)
-        .with_context(|| format!("{}: another lbstatd runs this SNMP engine, or it cannot be locked", state.display()))?;
+    let lock = lock(&state.join(LOCK), FlockOperation::NonBlockingLockExclusive).with_context(|| {
+        format!("{}: another lbstatd runs this SNMP engine, or it cannot be locked", state.display())
+    })?;
     let kept = read_or_make(state)?;
     let id = id_of(&kept, state)?;
     if kept.boots >= LATCHED {
@@ -194,7 +195,8 @@ mod tests {
     fn what_cannot_be_kept_does_not_start() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("file");
-        for text in ["", "engine-id = 3", "engine-id = \"80\"\nboots = 1\n", "engine-id = \"8000000001\"\nboots = -1\n"] {
+        for text in ["", "engine-id = 3", "engine-id = \"80\"\nboots = 1\n", "engine-id = \"8000000001\"\nboots = -1\n"]
+        {
             fs::write(dir.path().join(FILE), text).unwrap();
             let error = format!("{:#}", start(dir.path()).unwrap_err());
             assert!(error.contains(FILE) && !error.contains('\n'), "{error}");

@@ -70,7 +70,8 @@ impl Agent {
     /// `max_size` octets.
     pub fn new(system: &System, communities: Vec<Community>, subtrees: Subtrees, max_size: usize) -> Self {
         let counters = Arc::new(Counters::default());
-        let mut agent = Self { communities, subtrees, max_size, instances: Vec::new(), counters: counters.clone(), usm: None };
+        let mut agent =
+            Self { communities, subtrees, max_size, instances: Vec::new(), counters: counters.clone(), usm: None };
         agent.show(instances::system(system, Instant::now()));
         agent.show(instances::snmp(&counters));
         agent

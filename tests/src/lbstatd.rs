@@ -32,6 +32,8 @@ pub struct LbstatdConfig {
     pub interval: &'static str,
     /// Address of its Prometheus endpoint; one of its own if none is given.
     pub prometheus: Option<SocketAddr>,
+    /// More flags of `lbstatd run`.
+    pub flags: Vec<String>,
     /// Its configuration file, for what is no flag.
     pub file: String,
 }
@@ -44,6 +46,7 @@ impl LbstatdConfig {
             ebpf: "off",
             interval: "100ms",
             prometheus: None,
+            flags: Vec::new(),
             file: String::new(),
         }
     }
@@ -150,7 +153,10 @@ fn spawn(dir: &Path, config: &LbstatdConfig, prometheus: SocketAddr) -> Result<P
     let file = dir.join("lbstatd.toml");
     std::fs::write(&file, &config.file).with_context(|| format!("cannot write {}", file.display()))?;
     Process::start(lbstatd_binary()?, dir.join("lbstatd.log"), |command| {
-        command.arg("run").arg("--control").arg(dir.join("control.sock")).arg("--config").arg(&file);
+        command.arg("run").arg("--control").arg(dir.join("control.sock"));
+        if !config.file.is_empty() {
+            command.arg("--config").arg(&file);
+        }
         for socket in &config.stats_sockets {
             command.arg("--stats-socket").arg(socket);
         }
@@ -158,6 +164,7 @@ fn spawn(dir: &Path, config: &LbstatdConfig, prometheus: SocketAddr) -> Result<P
             .args(["--ebpf", config.ebpf, "--interval", config.interval])
             .arg("--prometheus")
             .arg(prometheus.to_string())
+            .args(&config.flags)
     })
 }
 

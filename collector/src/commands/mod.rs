@@ -5,3 +5,4 @@ pub mod dump;
 pub mod pass_persist;
 pub mod run;
 pub mod top;
+pub mod user;

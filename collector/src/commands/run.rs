@@ -3,7 +3,7 @@
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -12,11 +12,12 @@ use tokio::sync::watch;
 
 use crate::agentx::{self, AgentX, Master};
 use crate::collect;
-use crate::config::{self, Settings};
+use crate::config::Settings;
 use crate::faces::Faces;
 use crate::haproxy::Limits;
 use crate::notify;
 use crate::publish::Published;
+use crate::snmpv3::{self, Snmpv3};
 use crate::{control, http, snmp_agent};
 
 /// Flags of `run`.
@@ -36,12 +37,7 @@ impl Args {
     /// # Errors
     /// What is wrong with the configuration file.
     pub fn settings(&self) -> anyhow::Result<Settings> {
-        let file = match &self.config {
-            Some(path) => Settings::read(path)?,
-            None if Path::new(config::DEFAULT_FILE).exists() => Settings::read(Path::new(config::DEFAULT_FILE))?,
-            None => Settings::default(),
-        };
-        Ok(self.flags.clone().or(file))
+        Ok(self.flags.clone().or(Settings::configured(self.config.as_deref())?))
     }
 }
 
@@ -56,12 +52,17 @@ pub fn run(settings: &Settings) -> anyhow::Result<()> {
     runtime.block_on(serve(settings, snmp))
 }
 
-async fn serve(settings: &Settings, snmp: snmp_agent::Bound) -> anyhow::Result<()> {
+async fn serve(settings: &Settings, mut snmp: snmp_agent::Bound) -> anyhow::Result<()> {
     let (stop, stopped) = watch::channel(false);
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let published = Published::new();
     let faces = Arc::new(Faces::default());
+    let snmpv3 = Snmpv3::start(settings, &faces);
+    if let Some(snmpv3) = &snmpv3 {
+        snmp.secure(snmpv3.usm().clone());
+    }
+    snmpv3::reload_on_hangup(snmpv3.clone())?;
     let _snmp = snmp.start(&published, &faces)?;
 
     let control = control::bind(&settings.control(), settings.control_mode())?;
@@ -79,7 +80,7 @@ async fn serve(settings: &Settings, snmp: snmp_agent::Bound) -> anyhow::Result<(
     };
     let notifier = agentx.as_ref().map(AgentX::notifier);
     let rules = settings.notify.clone().unwrap_or_default();
-    notify::start(&settings.trap, &rules, notifier, &faces, &published)?;
+    notify::start(&settings.trap, &rules, notify::Ways { published: &published, faces: &faces, notifier, snmpv3 })?;
 
     let mut stopped_too = stopped.clone();
     let stopping = async move {

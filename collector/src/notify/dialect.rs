@@ -6,9 +6,10 @@ use std::time::Instant;
 
 use lbstats::{Value, mib};
 use snmp_export::notification::{self, Notification};
-use snmp_export::usm::{self, Informer, SecurityLevel, Usm};
+use snmp_export::usm::{self, Informer, SecurityLevel};
 
 use super::event::{Event, display_string};
+use crate::snmpv3::Snmpv3;
 
 /// How one receiver is spoken to.
 #[derive(Debug)]
@@ -19,10 +20,22 @@ pub enum Dialect {
     V2cTrap(Vec<u8>),
     /// Informs of SNMPv2c.
     V2cInform(Vec<u8>),
-    /// Traps of SNMPv3 by this user at this level; our engine is the authoritative one.
-    V3Trap(Arc<Usm>, String, SecurityLevel),
-    /// Informs of SNMPv3; the receiver's engine is the authoritative one.
-    V3Inform(Box<Informer>),
+    /// Traps of SNMPv3; our engine is the authoritative one.
+    V3Trap(Account),
+    /// Informs of SNMPv3; the receiver's engine is the authoritative one. Made when the first one is sent, and made anew
+    /// after a failure: the user may have other keys by then.
+    V3Inform(Account, Option<Box<Informer>>),
+}
+
+/// As whom SNMPv3 is spoken.
+#[derive(Debug)]
+pub struct Account {
+    /// The engine and its users; none where there are none.
+    pub snmpv3: Option<Arc<Snmpv3>>,
+    /// Name of the user.
+    pub user: String,
+    /// At which level.
+    pub level: SecurityLevel,
 }
 
 /// What a datagram of the receiver means.
@@ -41,12 +54,31 @@ pub enum Heard {
 impl Dialect {
     /// Whether the receiver acknowledges what it takes.
     pub fn is_inform(&self) -> bool {
-        matches!(self, Self::V2cInform(_) | Self::V3Inform(_))
+        matches!(self, Self::V2cInform(_) | Self::V3Inform(..))
+    }
+
+    /// Whether there is all that it takes to speak.
+    ///
+    /// # Errors
+    /// When the user is not known or has not the keys for the level.
+    pub fn check(&mut self) -> Result<(), String> {
+        match self {
+            Self::V3Trap(account) => account.trap(&[]).map(|_| ()),
+            Self::V3Inform(account, informer) => account.informer(informer).map(|_| ()),
+            _ => Ok(()),
+        }
+    }
+
+    /// After a failure: what was learned of the receiver and the user is learned anew.
+    pub fn forget(&mut self) {
+        if let Self::V3Inform(_, informer) = self {
+            *informer = None;
+        }
     }
 
     /// Variable bindings of its message: those of SNMPv1 are the objects alone.
     pub fn varbinds(&self, event: &Event) -> u64 {
-        let all = event.with_notification(Notification::varbinds);
+        let all = event.with_notification(|notification| notification.varbinds());
         if matches!(self, Self::V1(_)) { all - 2 } else { all }
     }
 
@@ -65,18 +97,16 @@ impl Dialect {
             }
             Self::V2cTrap(community) => Ok(notification.v2c(community, false, request)),
             Self::V2cInform(community) => Ok(notification.v2c(community, true, request)),
-            Self::V3Trap(usm, name, level) => {
-                let user = usm.user(name).ok_or_else(|| unknown(name))?;
-                let (mut pdu, mut message) = (Vec::new(), Vec::new());
+            Self::V3Trap(account) => {
+                let mut pdu = Vec::new();
                 notification.push_pdu(&mut pdu, false, request);
-                let wrapped = usm.trap(Instant::now(), &user, *level, &pdu, &mut message);
-                wrapped.map(|()| message).map_err(|error| error.to_string())
+                account.trap(&pdu)
             }
-            Self::V3Inform(informer) => {
+            Self::V3Inform(account, informer) => {
                 let (mut pdu, mut message) = (Vec::new(), Vec::new());
                 notification.push_pdu(&mut pdu, true, request);
-                informer.message(Instant::now(), &pdu, &mut message);
-                Ok(message)
+                let made = account.informer(informer)?.message(Instant::now(), &pdu, &mut message);
+                made.map(|()| message).map_err(|error| error.to_string())
             }
         })
     }
@@ -93,7 +123,7 @@ impl Dialect {
                 Ok(response) => answered(response.request, response.error_status),
                 Err(_) => Heard::Nothing,
             },
-            Self::V3Inform(informer) => match informer.hear(Instant::now(), datagram) {
+            Self::V3Inform(_, Some(informer)) => match informer.hear(Instant::now(), datagram) {
                 usm::Heard::Response { request_id, error_status } => answered(request_id, error_status),
                 usm::Heard::Again => Heard::Again,
                 usm::Heard::Refused(reason) => Heard::Refused(reason.to_string()),
@@ -104,9 +134,31 @@ impl Dialect {
     }
 }
 
-/// What to say where a user is not known.
-pub fn unknown(user: &str) -> String {
-    format!("there is no SNMPv3 user {user}: `lbstatd user add {user}` makes one")
+impl Account {
+    /// The message that carries a trap.
+    fn trap(&self, pdu: &[u8]) -> Result<Vec<u8>, String> {
+        let usm = self.snmpv3()?.usm();
+        let user = usm.user(&self.user);
+        let user =
+            user.ok_or_else(|| format!("there is no SNMPv3 user {0}: `lbstatd user add {0}` makes one", self.user))?;
+        let mut message = Vec::new();
+        let wrapped = usm.trap(Instant::now(), &user, self.level, pdu, &mut message);
+        wrapped.map(|()| message).map_err(|error| error.to_string())
+    }
+
+    /// The one who sends informs, made unless it is there.
+    fn informer<'a>(&self, informer: &'a mut Option<Box<Informer>>) -> Result<&'a mut Informer, String> {
+        if informer.is_none() {
+            let made = self.snmpv3()?.informer(&self.user, self.level).map_err(|error| format!("{error:#}"))?;
+            *informer = Some(Box::new(made));
+        }
+        informer.as_deref_mut().ok_or_else(String::new)
+    }
+
+    fn snmpv3(&self) -> Result<&Snmpv3, String> {
+        let none = || format!("SNMPv3 is not running: `lbstatd user add {}`, then restart lbstatd", self.user);
+        self.snmpv3.as_deref().ok_or_else(none)
+    }
 }
 
 impl Event {
@@ -146,7 +198,7 @@ mod tests {
     #[test]
     fn an_event_becomes_the_notification_of_the_mib() {
         event().with_notification(|notification| {
-            assert_eq!(notification.uptime, (500 * 8_640_000_u64 % (1 << 32)) as u32);
+            assert_eq!(u64::from(notification.uptime), 500 * 8_640_000 % (1 << 32));
             let shown: Vec<String> =
                 notification.objects.iter().map(|(name, value)| format!("{name:?} {value}")).collect();
             assert_eq!(

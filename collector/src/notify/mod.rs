@@ -15,5 +15,5 @@ pub mod status;
 pub mod through_agentx;
 
 pub use event::{Class, Event, Kind, display_string};
-pub use settings::{Community, Level, NotifySettings, Receiver, Security};
-pub use start::start;
+pub use settings::{Community, NotifySettings, Receiver, Security};
+pub use start::{Ways, start};

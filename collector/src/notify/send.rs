@@ -57,7 +57,8 @@ impl Requests {
 /// Sends what the channel brings until it is closed.
 pub async fn serve(mut peer: Peer, state: Arc<FaceState>, mut events: broadcast::Receiver<Arc<Event>>) {
     let to = peer.to;
-    let mut up = note(&state, &to, false, peer.open().await);
+    let ready = peer.open().await.and_then(|()| peer.dialect.check());
+    let mut up = note(&state, &to, false, ready);
     loop {
         tokio::select! {
             event = events.recv() => match event {
@@ -168,6 +169,7 @@ impl Peer {
             }
             wait = wait.saturating_mul(2);
         }
+        self.dialect.forget();
         Err(failure)
     }
 

@@ -7,6 +7,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use serde::{Deserialize, Deserializer};
+use snmp_export::usm::SecurityLevel;
 
 use super::damp::Limits;
 use super::detect::Rules;
@@ -90,27 +91,13 @@ pub enum Security {
         /// Name of the user.
         user: String,
         /// Its level.
-        level: Level,
+        level: SecurityLevel,
     },
 }
 
 /// The name of a community, which is as good as a password: never shown.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Community(pub String);
-
-/// Security level of SNMPv3 (RFC 3411 section 3.4.3).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-pub enum Level {
-    /// Neither authenticated nor encrypted.
-    #[serde(rename = "noAuthNoPriv")]
-    NoAuthNoPriv,
-    /// Authenticated.
-    #[serde(rename = "authNoPriv")]
-    AuthNoPriv,
-    /// Authenticated and encrypted.
-    #[serde(rename = "authPriv")]
-    AuthPriv,
-}
 
 impl Default for NotifySettings {
     fn default() -> Self {
@@ -159,13 +146,6 @@ impl NotifySettings {
     }
 }
 
-impl Receiver {
-    /// What `lbstatd check` and metrics call it.
-    pub fn target(&self) -> String {
-        self.to.to_string()
-    }
-}
-
 impl fmt::Debug for Community {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Community(…)")
@@ -210,7 +190,8 @@ struct Table {
     version: Version,
     community: Option<String>,
     user: Option<String>,
-    level: Option<Level>,
+    #[serde(default, deserialize_with = "level")]
+    level: Option<SecurityLevel>,
     #[serde(default)]
     inform: bool,
     #[serde(default, deserialize_with = "some_duration")]
@@ -239,7 +220,7 @@ impl TryFrom<Table> for Receiver {
             return Err(format!("trap to {to}: version v1 has no informs; use v2c or v3"));
         }
         let security = match (version, community, user) {
-            (Version::V3, None, Some(user)) => Security::V3 { user, level: level.unwrap_or(Level::AuthPriv) },
+            (Version::V3, None, Some(user)) => Security::V3 { user, level: level.unwrap_or(SecurityLevel::AuthPriv) },
             (Version::V3, ..) => return Err(format!("trap to {to}: version v3 takes a user and no community")),
             (_, Some(community), None) if level.is_none() => {
                 let community = Community(community);
@@ -264,6 +245,11 @@ fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::E
 
 fn some_duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
     duration(deserializer).map(Some)
+}
+
+fn level<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SecurityLevel>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    text.parse().map(Some).map_err(serde::de::Error::custom)
 }
 
 fn percent<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
@@ -295,7 +281,7 @@ mod tests {
         assert_eq!(read, Receiver { security: Security::V2c(Community("c".into())), ..receiver_of("192.0.2.1:162") });
         let read = receiver("to = \"[2001:db8::1]:1162\"\nversion = \"v3\"\nuser = \"u\"\ninform = true\nretries = 0");
         let expected = Receiver {
-            security: Security::V3 { user: "u".into(), level: Level::AuthPriv },
+            security: Security::V3 { user: "u".into(), level: SecurityLevel::AuthPriv },
             inform: true,
             retries: 0,
             ..receiver_of("[2001:db8::1]:1162")
@@ -323,6 +309,7 @@ mod tests {
                 "trap to [::1]:162: version v1 has no",
             ),
             ("to = \"::1\"\nversion = \"v4\"", "unknown variant `v4`"),
+            ("to = \"::1\"\nversion = \"v3\"\nuser = \"u\"\nlevel = \"high\"", "`high` is no security level"),
             ("to = \"::1\"\ncommunity = \"c\"\nretrys = 1", "unknown field `retrys`"),
             ("to = \"::1\"\ncommunity = \"c\"\ntimeout = \"1h\"", "trap to [::1]:162: timeout is up to 60s"),
         ] {

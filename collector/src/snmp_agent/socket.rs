@@ -21,11 +21,7 @@ const CONTROL: usize = 64;
 
 /// One socket.
 #[derive(Debug)]
-pub(super) struct Socket {
-    socket: UdpSocket,
-    /// Whether it is bound to all addresses of its family.
-    wildcard: bool,
-}
+pub(super) struct Socket(UdpSocket);
 
 /// Where a datagram came from, and for a socket that is bound to all addresses, where it went to.
 pub(super) struct Peer {
@@ -72,24 +68,20 @@ impl Socket {
         // Less of it only means that a burst is lost sooner.
         let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER);
         socket.bind(&address.into())?;
-        Ok(Self { socket: socket.into(), wildcard })
+        Ok(Self(socket.into()))
     }
 
     pub(super) fn local_address(&self) -> io::Result<SocketAddr> {
-        self.socket.local_addr()
+        self.0.local_addr()
     }
 
-    /// Waits for a datagram; its length, and who sent it.
+    /// Waits for a datagram; its length, and who sent it. A socket that was woken has neither.
     pub(super) fn receive(&self, datagram: &mut [u8]) -> io::Result<(usize, Peer)> {
-        if !self.wildcard {
-            let (length, address) = self.socket.recv_from(datagram)?;
-            return Ok((length, Peer { address, asked: None }));
-        }
         let (mut parts, mut control) = ([IoSliceMut::new(datagram)], [0; CONTROL]);
-        let received =
-            recvmsg::<SockaddrStorage>(self.socket.as_raw_fd(), &mut parts, Some(&mut control), MsgFlags::empty())?;
+        let (socket, flags) = (self.0.as_raw_fd(), MsgFlags::empty());
+        // The standard library's recv_from panics where there is no sender.
+        let received = recvmsg::<SockaddrStorage>(socket, &mut parts, Some(&mut control), flags)?;
         let asked = received.cmsgs()?.next();
-        // A woken socket has no datagram and no sender.
         let address = received.address.as_ref().and_then(address_of).unwrap_or_else(nobody);
         Ok((received.bytes, Peer { address, asked }))
     }
@@ -98,7 +90,7 @@ impl Socket {
     pub(super) fn send(&self, octets: &[u8], peer: &Peer) -> io::Result<()> {
         let send = |control: &[ControlMessage<'_>]| {
             let to = SockaddrStorage::from(peer.address);
-            sendmsg(self.socket.as_raw_fd(), &[IoSlice::new(octets)], control, MsgFlags::empty(), Some(&to))
+            sendmsg(self.0.as_raw_fd(), &[IoSlice::new(octets)], control, MsgFlags::empty(), Some(&to))
         };
         match &peer.asked {
             // The interface is left to the routes: the way back need not be the way in.
@@ -113,7 +105,7 @@ impl Socket {
                 send(&[ControlMessage::Ipv6PacketInfo(&info)])?;
             }
             _ => {
-                self.socket.send_to(octets, peer.address)?;
+                self.0.send_to(octets, peer.address)?;
             }
         }
         Ok(())
@@ -122,7 +114,7 @@ impl Socket {
     /// Ends the wait for a datagram, of this call and all later ones.
     pub(super) fn wake(&self) {
         // Linux says that there is no connection to shut down, and wakes who waits all the same.
-        let _ = SockRef::from(&self.socket).shutdown(Shutdown::Read);
+        let _ = SockRef::from(&self.0).shutdown(Shutdown::Read);
     }
 }
 
