@@ -1,6 +1,7 @@
 //! Notifications, from a real HAProxy's troubles to a real snmptrapd.
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -8,9 +9,11 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use lbstatd_tests::{
-    Backend, Connection, Haproxy, HaproxyConfig, Lbstatd, LbstatdConfig, Reply, Snmptrapd, Told, address, wait_for,
-    wait_until,
+    Backend, Connection, Haproxy, HaproxyConfig, Lbstatd, LbstatdConfig, Reply, Snmptrapd, Told, address,
+    lbstatd_binary, run, wait_for, wait_until,
 };
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::{NamedTempFile, TempDir};
 
 use crate::exposition::Exposition;
 use crate::skip;
@@ -309,4 +312,119 @@ backend app
         Ok(())
     })
     .unwrap();
+}
+
+#[test]
+fn version_3_says_the_same_and_a_wrong_passphrase_is_told_from_silence() {
+    let mortal = Mortal::start(address());
+    let haproxy = haproxy(sections(&mortal));
+    let engine = Engine::new();
+    engine.add("traps", &["--auth", "SHA-256"]);
+    engine.add("informs", &["--auth", "SHA-512", "--informs", "any"]);
+    let (auth, privacy) = PASSPHRASES;
+    let snmptrapd = |id: &str, user: &str, hash: &str, auth: &str| {
+        let user = format!("createUser {id} {user} {hash} \"{auth}\" AES \"{privacy}\"\nauthUser log {user} priv");
+        Snmptrapd::start(&user).unwrap()
+    };
+    let traps = snmptrapd(&format!("-e {}", engine.id()), "traps", "SHA-256", auth);
+    let mut informs = snmptrapd("", "informs", "SHA-512", auth);
+    let stranger = snmptrapd("", "informs", "SHA-512", "another phrase");
+    let receiver =
+        |to: &Snmptrapd, more: &str| format!("[[trap]]\nto = \"{}\"\nversion = \"v3\"\n{more}\n", to.address());
+    let receivers = receiver(&traps, "user = \"traps\"")
+        + &receiver(&informs, "user = \"informs\"\ninform = true\ntimeout = \"500ms\"")
+        + &receiver(&stranger, "user = \"informs\"\ninform = true\ntimeout = \"50ms\"\nretries = 0")
+        + RULES;
+    let state = engine.state.path().to_str().unwrap().to_owned();
+    let flags = vec!["--state-dir".to_owned(), state];
+    let lbstatd =
+        Lbstatd::start(&LbstatdConfig { file: receivers, flags, ..LbstatdConfig::new(haproxy.socket()) }).unwrap();
+    lbstatd.wait_fresh().unwrap();
+
+    let place = mortal.address;
+    drop(mortal);
+    becomes(&traps, &DOWN);
+    becomes(&informs, &DOWN);
+    let how = |snmptrapd: &Snmptrapd| snmptrapd.told().unwrap().remove(0).how;
+    assert_eq!(how(&traps), "TRAP2, SNMP v3, user traps, context ");
+    assert_eq!(how(&informs), "INFORM, SNMP v3, user informs, context ");
+    let refused = Face { up: 0.0, told: 0.0, varbinds: 0.0, refused: 3.0 };
+    wait_until("the stranger to refuse", || face(&lbstatd, stranger.address()), |face| *face == refused).unwrap();
+    let page = Exposition::of(&lbstatd).unwrap();
+    let mut reasons = page.family("lbstatd_face_error_info").map(|(labels, _)| labels);
+    assert!(reasons.any(|reason| reason.contains("another authentication key")), "{page:?}");
+
+    // Back, it is the same engine with another boot.
+    informs.kill().unwrap();
+    informs.restart().unwrap();
+    let _mortal = Mortal::start(place);
+    becomes(&informs, &[DOWN, UP].concat());
+    becomes(&traps, &[DOWN, UP].concat());
+    let told = Face { up: 1.0, told: 6.0, varbinds: 30.0, refused: 0.0 };
+    for receiver in [traps.address(), informs.address()] {
+        wait_until("the face to show it", || face(&lbstatd, receiver), |face| *face == told).unwrap();
+    }
+}
+
+const PASSPHRASES: (&str, &str) = ("an authentication phrase", "a privacy phrase");
+
+/// The folder of lbstatd's SNMP engine, and the passphrases of its users.
+struct Engine {
+    state: TempDir,
+    passphrases: NamedTempFile,
+}
+
+impl Engine {
+    fn new() -> Self {
+        let passphrases = NamedTempFile::new().unwrap();
+        std::fs::write(passphrases.path(), format!("{}\n{}\n", PASSPHRASES.0, PASSPHRASES.1)).unwrap();
+        Self { state: TempDir::with_prefix("lbstatd-state-").unwrap(), passphrases }
+    }
+
+    fn add(&self, name: &str, options: &[&str]) {
+        self.user(|command| {
+            command.args(["add", name, "--passphrase-file"]).arg(self.passphrases.path()).args(options)
+        });
+    }
+
+    fn id(&self) -> String {
+        let list = self.user(|command| command.arg("list"));
+        list.lines().find_map(|line| line.strip_prefix("engine ID ")).unwrap().to_owned()
+    }
+
+    fn user(&self, configure: impl FnOnce(&mut Command) -> &mut Command) -> String {
+        let output = run(lbstatd_binary().unwrap(), |command| {
+            configure(command.arg("user")).arg("--state-dir").arg(self.state.path())
+        });
+        let output = output.unwrap();
+        assert!(output.status.success(), "{output:?}");
+        output.stdout
+    }
+}
+
+#[test]
+fn a_test_goes_to_every_receiver_at_a_signal() {
+    let mortal = Mortal::start(address());
+    let haproxy = haproxy(sections(&mortal));
+    let snmptrapd = || Snmptrapd::start("authCommunity log public").unwrap();
+    let (file, flag) = (snmptrapd(), snmptrapd());
+    let config = LbstatdConfig::new(haproxy.socket());
+    let receivers = format!("[[trap]]\nto = \"{}\"\ncommunity = \"public\"\ninform = true", file.address());
+    let by_file = Lbstatd::start(&LbstatdConfig { file: receivers, ..config.clone() }).unwrap();
+    let flags = vec!["--trap".to_owned(), flag.address().to_string()];
+    let by_flag = Lbstatd::start(&LbstatdConfig { flags, ..config }).unwrap();
+    for (lbstatd, snmptrapd) in [(&by_file, &file), (&by_flag, &flag)] {
+        kill_process(Pid::from_raw(lbstatd.id().cast_signed()).unwrap(), Signal::USR1).unwrap();
+        let told = wait_until("the test to arrive", || snmptrapd.told(), |told| !told.is_empty()).unwrap();
+        assert_eq!(told[0].value(".1.3.6.1.6.3.1.1.4.1.0"), Some("OID: .1.3.6.1.4.1.23263.3.1001"));
+        assert_eq!(told[0].value(MESSAGE), Some("STRING: \"Test of the notifications of lbstatd\""));
+        assert_eq!(told[0].varbinds.len(), 3);
+    }
+    let control = by_file.control();
+    let checked = || {
+        let arguments = ["check", "--control", control.to_str().unwrap(), "--ebpf", "off"];
+        Ok(run(lbstatd_binary()?, |command| command.args(arguments))?.stdout)
+    };
+    let line = format!("ok     notifications go to {}: 1 so far, and 0 that nobody took", file.address());
+    wait_until("`check` to show it", checked, |said| said.lines().any(|said| said == line)).unwrap();
 }
