@@ -24,6 +24,7 @@ mod signals;
 mod skip;
 mod tap;
 mod usage;
+mod v3;
 mod versions;
 mod walk;
 mod zoo;

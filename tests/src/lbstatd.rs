@@ -157,6 +157,9 @@ fn spawn(dir: &Path, config: &LbstatdConfig, prometheus: SocketAddr) -> Result<P
         if !config.file.is_empty() {
             command.arg("--config").arg(&file);
         }
+        if !config.flags.iter().any(|flag| flag == "--state-dir") {
+            command.arg("--state-dir").arg(dir.join("state"));
+        }
         for socket in &config.stats_sockets {
             command.arg("--stats-socket").arg(socket);
         }
