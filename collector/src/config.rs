@@ -1,11 +1,16 @@
 //! The daemon's settings: `/etc/lbstatd/lbstatd.toml`, overridden by flags.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroUsize;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use ipnet::IpNet;
+use lbstats::Oid;
 use serde::{Deserialize, Deserializer};
+use snmp_export::agent::Community;
 
 use crate::agentx::Master;
 use crate::collect::Ebpf;
@@ -16,6 +21,11 @@ pub const DEFAULT_FILE: &str = "/etc/lbstatd/lbstatd.toml";
 
 /// The stats socket of HAProxy Enterprise's SNMP module, the default where no other is named.
 pub const DEFAULT_STATS_SOCKET: &str = "/var/run/hapee-extras/hapee-lb.sock";
+
+/// An Ethernet frame without the headers of IPv4 and UDP.
+const DEFAULT_SNMP_SIZE: u16 = 1472;
+/// What every manager and agent can take (RFC 3417 section 3.2.1), and what UDP can carry.
+const SNMP_SIZES: RangeInclusive<u16> = 484..=65507;
 
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(10);
 
@@ -50,6 +60,38 @@ pub struct Settings {
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     #[serde(deserialize_with = "duration")]
     pub interval: Option<Duration>,
+    /// Answer SNMP on this UDP address; repeat it for several [default: off]
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub snmp_listen: Vec<SocketAddr>,
+    /// Community of SNMPv1 and v2c that may read; repeat it for several. Anybody on this host sees it in the list of
+    /// processes: the configuration file is the better place [default: none, and nobody is answered]
+    #[arg(long, value_name = "NAME", value_parser = parse_community)]
+    #[serde(deserialize_with = "communities")]
+    pub community: Vec<Community>,
+    /// Answer SNMP only to managers in this network; repeat it for several [default: all]
+    #[arg(long, value_name = "ADDR[/LENGTH]", value_parser = parse_network)]
+    #[serde(deserialize_with = "networks")]
+    pub snmp_from: Vec<IpNet>,
+    /// Show only this subtree over SNMP; repeat it for several [default: everything]
+    #[arg(long, value_name = "OID", value_parser = parse_oid)]
+    #[serde(deserialize_with = "oids")]
+    pub snmp_view: Vec<Oid>,
+    /// Threads that answer SNMP on each address [default: 1]
+    #[arg(long, value_name = "NUMBER")]
+    pub snmp_workers: Option<NonZeroUsize>,
+    /// Octets of the largest SNMP message that is sent, 484 to 65507 [default: 1472, what one Ethernet frame takes]
+    #[arg(long, value_name = "OCTETS", value_parser = parse_size)]
+    #[serde(deserialize_with = "max_size")]
+    pub snmp_max_size: Option<u16>,
+    /// Whom to ask about this host: sysContact [default: empty]
+    #[arg(long, value_name = "TEXT")]
+    pub sys_contact: Option<String>,
+    /// Where this host is: sysLocation [default: empty]
+    #[arg(long, value_name = "TEXT")]
+    pub sys_location: Option<String>,
+    /// Name of this host: sysName [default: its host name]
+    #[arg(long, value_name = "TEXT")]
+    pub sys_name: Option<String>,
 }
 
 impl Settings {
@@ -70,8 +112,11 @@ impl Settings {
     /// These settings, and what they leave open as `other` says.
     #[must_use]
     pub fn or(self, other: Self) -> Self {
+        fn list<T>(one: Vec<T>, other: Vec<T>) -> Vec<T> {
+            if one.is_empty() { other } else { one }
+        }
         Self {
-            stats_socket: if self.stats_socket.is_empty() { other.stats_socket } else { self.stats_socket },
+            stats_socket: list(self.stats_socket, other.stats_socket),
             prometheus: self.prometheus.or(other.prometheus),
             agentx: self.agentx.or(other.agentx),
             agentx_aloha: self.agentx_aloha || other.agentx_aloha,
@@ -79,6 +124,15 @@ impl Settings {
             control_mode: self.control_mode.or(other.control_mode),
             ebpf: self.ebpf.or(other.ebpf),
             interval: self.interval.or(other.interval),
+            snmp_listen: list(self.snmp_listen, other.snmp_listen),
+            community: list(self.community, other.community),
+            snmp_from: list(self.snmp_from, other.snmp_from),
+            snmp_view: list(self.snmp_view, other.snmp_view),
+            snmp_workers: self.snmp_workers.or(other.snmp_workers),
+            snmp_max_size: self.snmp_max_size.or(other.snmp_max_size),
+            sys_contact: self.sys_contact.or(other.sys_contact),
+            sys_location: self.sys_location.or(other.sys_location),
+            sys_name: self.sys_name.or(other.sys_name),
         }
     }
 
@@ -101,6 +155,16 @@ impl Settings {
     pub fn interval(&self) -> Duration {
         self.interval.unwrap_or(Duration::from_secs(1))
     }
+
+    /// Threads that answer SNMP on each address.
+    pub fn snmp_workers(&self) -> NonZeroUsize {
+        self.snmp_workers.unwrap_or(NonZeroUsize::MIN)
+    }
+
+    /// Octets of the largest SNMP message that is sent.
+    pub fn snmp_max_size(&self) -> usize {
+        usize::from(self.snmp_max_size.unwrap_or(DEFAULT_SNMP_SIZE))
+    }
 }
 
 /// Reads a duration as `1s` or `250ms`, for an interval.
@@ -120,6 +184,56 @@ fn parse_mode(text: &str) -> anyhow::Result<u32> {
         Ok(mode) if mode <= 0o777 => Ok(mode),
         _ => bail!("`{text}` is no octal mode such as 0660"),
     }
+}
+
+fn parse_community(name: &str) -> anyhow::Result<Community> {
+    if name.is_empty() {
+        bail!("a community needs a name");
+    }
+    Ok(Community::new(name))
+}
+
+fn parse_network(text: &str) -> anyhow::Result<IpNet> {
+    let network = text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+    network.with_context(|| format!("`{text}` is no network such as 192.0.2.0/24 or 2001:db8::/32"))
+}
+
+fn parse_oid(text: &str) -> anyhow::Result<Oid> {
+    let oid = text.parse().with_context(|| format!("`{text}` is no object identifier such as 1.3.6.1.2.1"))?;
+    Ok(oid)
+}
+
+fn parse_size(text: &str) -> anyhow::Result<u16> {
+    match text.parse() {
+        Ok(size) if SNMP_SIZES.contains(&size) => Ok(size),
+        _ => bail!("`{text}` is no number from {} to {}", SNMP_SIZES.start(), SNMP_SIZES.end()),
+    }
+}
+
+fn communities<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Community>, D::Error> {
+    each(deserializer, parse_community)
+}
+
+fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D::Error> {
+    each(deserializer, parse_network)
+}
+
+fn oids<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Oid>, D::Error> {
+    each(deserializer, parse_oid)
+}
+
+fn each<'de, D: Deserializer<'de>, T>(
+    deserializer: D,
+    parse: impl Fn(&str) -> anyhow::Result<T>,
+) -> Result<Vec<T>, D::Error> {
+    let texts = Vec::<String>::deserialize(deserializer)?;
+    let parse = |text: &String| parse(text).map_err(|error| serde::de::Error::custom(format!("{error:#}")));
+    texts.iter().map(parse).collect()
+}
+
+fn max_size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u16>, D::Error> {
+    let size = i64::deserialize(deserializer)?;
+    parse_size(&size.to_string()).map(Some).map_err(serde::de::Error::custom)
 }
 
 fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
@@ -165,10 +279,32 @@ mod tests {
             ("\nagentx = \"master\"", "FILE:2: `master` is neither the path of a socket"),
             ("control-mode = \"8\"", "FILE:1: `8` is no octal mode"),
             ("ebpf = \"maybe\"", "FILE:1: unknown variant `maybe`"),
+            ("snmp-listen = [\"127.0.0.1\"]", "FILE:1: invalid socket address syntax"),
+            ("\ncommunity = [\"\"]", "FILE:2: a community needs a name"),
+            ("snmp-from = [\"10.0.0.0/33\"]", "FILE:1: `10.0.0.0/33` is no network such as"),
+            ("\n\nsnmp-view = [\n\"1.3.x\"]", "FILE:3: `1.3.x` is no object identifier such as"),
+            ("snmp-workers = 0", "FILE:1: invalid value: integer `0`, expected a nonzero"),
+            ("snmp-max-size = 100", "FILE:1: `100` is no number from 484 to 65507"),
         ] {
             let error = read(text).unwrap_err();
             assert!(error.starts_with(complaint) && !error.contains('\n'), "{error}");
         }
+    }
+
+    #[test]
+    fn the_agent_is_set_up() {
+        let text = concat!(
+            "snmp-listen = [\"127.0.0.1:161\", \"[::]:161\"]\ncommunity = [\"s3cret\"]\nsnmp-from = [\"::1\", \"10.0.0.0/8\"]\n",
+            "snmp-view = [\".1.3.6.1.2.1\"]\nsnmp-workers = 4\nsnmp-max-size = 65507\nsys-name = \"lb1\"\n",
+        );
+        let settings = read(text).unwrap();
+        assert_eq!(settings.snmp_listen.len(), 2);
+        assert_eq!(settings.snmp_from, ["::1/128", "10.0.0.0/8"].map(|network| network.parse().unwrap()));
+        assert_eq!(settings.snmp_view, [Oid::from(&[1, 3, 6, 1, 2, 1][..])]);
+        assert_eq!((settings.snmp_workers().get(), settings.snmp_max_size()), (4, 65507));
+        assert_eq!(settings.community, [Community::new("s3cret")]);
+        assert!(!format!("{settings:?}").contains("s3cret"));
+        assert_eq!(Settings::default().snmp_max_size(), 1472);
     }
 
     #[test]

@@ -11,3 +11,4 @@ pub mod http;
 pub mod kernel;
 pub mod prometheus;
 pub mod publish;
+pub mod snmp_agent;

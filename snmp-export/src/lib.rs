@@ -19,7 +19,9 @@
 //! ```
 #![forbid(unsafe_code)]
 
+pub mod agent;
 pub mod agentx;
+pub mod ber;
 pub mod pass_persist;
 #[cfg(test)]
 mod sample;

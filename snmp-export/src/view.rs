@@ -20,9 +20,9 @@ pub struct View {
 /// A cell of a view. Of another view, it is a place that may hold something else or be none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cell {
-    branch: usize,
-    column: usize,
-    row: usize,
+    pub(crate) branch: usize,
+    pub(crate) column: usize,
+    pub(crate) row: usize,
 }
 
 /// A table in the tree: its cells are entry.column.index.
@@ -174,6 +174,11 @@ impl View {
         self.cell_from(Cell { row: cell.row + 1, ..cell })
     }
 
+    /// The first cell behind the column of a cell of this view.
+    pub(crate) fn behind_column(&self, cell: Cell) -> Option<Cell> {
+        self.cell_from(Cell { row: usize::MAX, ..cell })
+    }
+
     /// Makes `into` the OID of a cell of this view.
     ///
     /// # Panics
@@ -216,7 +221,13 @@ impl View {
         if there { Some(cell) } else { self.first_from(cell.branch + 1) }
     }
 
-    fn rows(&self, branch: usize) -> usize {
+    /// Number of columns of each branch.
+    pub(crate) fn widths(&self) -> impl Iterator<Item = usize> {
+        self.branches.iter().map(|branch| branch.columns.len())
+    }
+
+    /// Number of rows of a branch.
+    pub(crate) fn rows(&self, branch: usize) -> usize {
         let rows = self.table(branch).len();
         if self.branches[branch].scalars { rows.min(1) } else { rows }
     }

@@ -194,7 +194,7 @@ fn printed(value: &SnmpValue) -> Option<String> {
     }
 }
 
-fn as_pysnmp_prints(varbind: &Varbind) -> String {
+pub(crate) fn as_pysnmp_prints(varbind: &Varbind) -> String {
     let lbstatd_tests::Answer::Value(value) = &varbind.answer else { panic!("{varbind:?}") };
     let kind = match value {
         SnmpValue::Integer(_) => "Integer",
@@ -210,7 +210,7 @@ fn as_pysnmp_prints(varbind: &Varbind) -> String {
 }
 
 /// The Python of an environment of its own that has pysnmp.
-fn pysnmp() -> Result<std::path::PathBuf> {
+pub(crate) fn pysnmp() -> Result<std::path::PathBuf> {
     let environment = kept("pysnmp", |folder| {
         for (program, arguments) in [
             (Path::new("python3"), &["-m", "venv", "."][..]),

@@ -117,16 +117,8 @@ fn the_walk_that_dump_prints_is_the_one_that_snmpwalk_prints() {
     let walks = ROOTS.map(|root| snmpd.client().tool("snmpwalk", &["-On"], &[root]).unwrap().stdout).concat();
     let beyond = "No more variables left in this MIB View (It is past the end of the MIB tree)\n";
     let walks = walks.split_inclusive('\n').filter(|line| !line.ends_with(beyond)).collect::<String>();
-    let control = lbstatd.control();
-    let dump = lbstatd_tests::run(lbstatd_binary().unwrap(), |command| {
-        command.args(["dump", "--format", "snmp", "--control"]).arg(control)
-    })
-    .unwrap();
-    assert_eq!((dump.status.code(), dump.stderr.as_str()), (Some(0), ""));
-    for (printed, walked) in dump.stdout.lines().zip(walks.lines()) {
-        assert_eq!(printed, walked);
-    }
-    assert_eq!(dump.stdout.lines().count(), walks.lines().count());
+    let dump = dump_of(&lbstatd);
+    assert!(dump.iter().map(String::as_str).eq(walks.lines()), "{dump:#?}\n{walks}");
 }
 
 #[test]
@@ -143,6 +135,17 @@ fn nothing_can_be_set() {
         let after = snmpd.client().get(&[&name]).unwrap();
         assert_eq!(after[0].answer, Answer::Value(lbstatd_tests::SnmpValue::OctetString(b"www".to_vec())));
     }
+}
+
+/// The lines of `lbstatd dump --format snmp` of this daemon.
+pub(crate) fn dump_of(lbstatd: &Lbstatd) -> Vec<String> {
+    let control = lbstatd.control();
+    let dump = lbstatd_tests::run(lbstatd_binary().unwrap(), |command| {
+        command.args(["dump", "--format", "snmp", "--control"]).arg(control)
+    })
+    .unwrap();
+    assert_eq!((dump.status.code(), dump.stderr.as_str()), (Some(0), ""));
+    dump.stdout.lines().map(str::to_owned).collect()
 }
 
 /// snmpd with `lbstatd pass-persist` alone on a stats socket.

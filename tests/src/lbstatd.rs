@@ -32,20 +32,14 @@ pub struct LbstatdConfig {
     pub interval: &'static str,
     /// Address of its Prometheus endpoint; one of its own if none is given.
     pub prometheus: Option<SocketAddr>,
-    /// Its configuration file, for what is no flag.
-    pub file: String,
+    /// More flags of `lbstatd run`.
+    pub flags: Vec<String>,
 }
 
 impl LbstatdConfig {
     /// One stats socket, no eBPF, collections every 100 ms.
     pub fn new(stats_socket: PathBuf) -> Self {
-        Self {
-            stats_sockets: vec![stats_socket],
-            ebpf: "off",
-            interval: "100ms",
-            prometheus: None,
-            file: String::new(),
-        }
+        Self { stats_sockets: vec![stats_socket], ebpf: "off", interval: "100ms", prometheus: None, flags: Vec::new() }
     }
 }
 
@@ -147,10 +141,8 @@ impl Lbstatd {
 }
 
 fn spawn(dir: &Path, config: &LbstatdConfig, prometheus: SocketAddr) -> Result<Process> {
-    let file = dir.join("lbstatd.toml");
-    std::fs::write(&file, &config.file).with_context(|| format!("cannot write {}", file.display()))?;
     Process::start(lbstatd_binary()?, dir.join("lbstatd.log"), |command| {
-        command.arg("run").arg("--control").arg(dir.join("control.sock")).arg("--config").arg(&file);
+        command.arg("run").arg("--control").arg(dir.join("control.sock"));
         for socket in &config.stats_sockets {
             command.arg("--stats-socket").arg(socket);
         }
@@ -158,6 +150,7 @@ fn spawn(dir: &Path, config: &LbstatdConfig, prometheus: SocketAddr) -> Result<P
             .args(["--ebpf", config.ebpf, "--interval", config.interval])
             .arg("--prometheus")
             .arg(prometheus.to_string())
+            .args(&config.flags)
     })
 }
 

@@ -68,6 +68,11 @@ impl Snmp {
         Ok(Self { agent, home: Arc::new(home) })
     }
 
+    /// Where its agent listens.
+    pub fn address(&self) -> SocketAddr {
+        self.agent
+    }
+
     /// Asks for exactly these objects.
     ///
     /// # Errors
@@ -148,7 +153,7 @@ impl Snmp {
             };
             command
                 .args(options)
-                .arg(format!("udp:{}", self.agent))
+                .arg(format!("{}:{}", if self.agent.is_ipv6() { "udp6" } else { "udp" }, self.agent))
                 .args(objects)
                 .env("SNMP_PERSISTENT_DIR", self.home.path())
                 .env("SNMPCONFPATH", self.home.path())

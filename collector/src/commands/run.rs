@@ -16,7 +16,7 @@ use crate::config::{self, Settings};
 use crate::faces::Faces;
 use crate::haproxy::Limits;
 use crate::publish::Published;
-use crate::{control, http};
+use crate::{control, http, snmp_agent};
 
 /// Flags of `run`.
 #[derive(Debug, clap::Args)]
@@ -49,17 +49,19 @@ impl Args {
 /// # Errors
 /// What keeps the daemon from starting.
 pub fn run(settings: &Settings) -> anyhow::Result<()> {
+    let snmp = snmp_agent::bind(settings)?;
     // Two threads: one collects, one serves; the kernel's samples have a thread of their own.
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    runtime.block_on(serve(settings))
+    runtime.block_on(serve(settings, snmp))
 }
 
-async fn serve(settings: &Settings) -> anyhow::Result<()> {
+async fn serve(settings: &Settings, snmp: snmp_agent::Bound) -> anyhow::Result<()> {
     let (stop, stopped) = watch::channel(false);
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let published = Published::new();
     let faces = Arc::new(Faces::default());
+    let _snmp = snmp.start(&published, &faces)?;
 
     let control = control::bind(&settings.control(), settings.control_mode())?;
     tokio::spawn(control::serve(control, published.clone()));

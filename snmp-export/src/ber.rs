@@ -1,0 +1,561 @@
+//! BER as SNMP uses it (RFC 3417 section 8, ITU-T X.690): a reader that allocates nothing, and functions that append
+//! to a buffer.
+//!
+//! The reader takes definite lengths and single-octet tags only, and no element reaches beyond the one around it.
+//! Lengths and integers may have leading octets that say nothing: X.690 forbids them in integers, yet gosnmp (and with
+//! it snmp_exporter and Telegraf) writes every request id in four octets. What is appended here is always the shortest
+//! form.
+
+use std::ops::Range;
+
+use lbstats::{Oid, Value};
+
+/// Tags of the elements of an SNMP message.
+pub mod tag {
+    /// INTEGER
+    pub const INTEGER: u8 = 0x02;
+    /// OCTET STRING
+    pub const OCTET_STRING: u8 = 0x04;
+    /// NULL
+    pub const NULL: u8 = 0x05;
+    /// OBJECT IDENTIFIER
+    pub const OID: u8 = 0x06;
+    /// SEQUENCE and SEQUENCE OF
+    pub const SEQUENCE: u8 = 0x30;
+    /// IpAddress
+    pub const IP_ADDRESS: u8 = 0x40;
+    /// Counter32
+    pub const COUNTER32: u8 = 0x41;
+    /// Gauge32 and Unsigned32
+    pub const GAUGE32: u8 = 0x42;
+    /// TimeTicks
+    pub const TIME_TICKS: u8 = 0x43;
+    /// Opaque
+    pub const OPAQUE: u8 = 0x44;
+    /// Counter64
+    pub const COUNTER64: u8 = 0x46;
+    /// noSuchObject
+    pub const NO_SUCH_OBJECT: u8 = 0x80;
+    /// noSuchInstance
+    pub const NO_SUCH_INSTANCE: u8 = 0x81;
+    /// endOfMibView
+    pub const END_OF_MIB_VIEW: u8 = 0x82;
+    /// GetRequest-PDU
+    pub const GET: u8 = 0xa0;
+    /// GetNextRequest-PDU
+    pub const GET_NEXT: u8 = 0xa1;
+    /// Response-PDU, and GetResponse-PDU of version 1
+    pub const RESPONSE: u8 = 0xa2;
+    /// SetRequest-PDU
+    pub const SET: u8 = 0xa3;
+    /// Trap-PDU of version 1
+    pub const TRAP_V1: u8 = 0xa4;
+    /// GetBulkRequest-PDU
+    pub const GET_BULK: u8 = 0xa5;
+    /// InformRequest-PDU
+    pub const INFORM: u8 = 0xa6;
+    /// SNMPv2-Trap-PDU
+    pub const TRAP: u8 = 0xa7;
+    /// Report-PDU
+    pub const REPORT: u8 = 0xa8;
+}
+
+/// The most arcs an object identifier may have (RFC 2578 section 3.5).
+const MAX_ARCS: usize = 128;
+
+/// Why octets are not the element asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BerError {
+    /// An element is longer than what is there.
+    #[error("cut off within an element")]
+    Truncated,
+    /// Another element stands here.
+    #[error("tag {found:#04x} where {expected:#04x} belongs")]
+    Tag {
+        /// What was asked for.
+        expected: u8,
+        /// What stands there.
+        found: u8,
+    },
+    /// A tag of more than one octet, which SNMP has none of.
+    #[error("a tag of several octets")]
+    LongTag,
+    /// An indefinite length, or one of more than four octets.
+    #[error("an indefinite length, or one of more than four octets")]
+    Length,
+    /// An integer without octets, or outside the range of its type.
+    #[error("an integer without octets or out of range")]
+    Integer,
+    /// No object identifier: no arc, an arc above 2^32-1 or not in its shortest form, or more than 128 arcs.
+    #[error("an object identifier that is empty, too long or not in its shortest form")]
+    Oid,
+    /// A NULL with octets.
+    #[error("a NULL that is not empty")]
+    Null,
+    /// Octets behind the last element.
+    #[error("octets behind the end")]
+    Trailing,
+}
+
+/// Reads one element after the other. Positions are those in the octets that the first reader was made of.
+#[derive(Clone, Debug)]
+pub struct Reader<'a> {
+    octets: &'a [u8],
+    at: usize,
+    end: usize,
+}
+
+impl<'a> Reader<'a> {
+    /// A reader of these octets.
+    pub fn new(octets: &'a [u8]) -> Self {
+        Self { octets, at: 0, end: octets.len() }
+    }
+
+    /// Where what has not been read yet stands.
+    pub fn range(&self) -> Range<usize> {
+        self.at..self.end
+    }
+
+    /// What has not been read yet.
+    pub fn rest(&self) -> &'a [u8] {
+        &self.octets[self.range()]
+    }
+
+    /// The tag of the next element; none at the end.
+    pub fn peek(&self) -> Option<u8> {
+        self.rest().first().copied()
+    }
+
+    /// The next element, whichever it is: its tag, and a reader of its contents.
+    ///
+    /// # Errors
+    /// As [`BerError`] says; the reader stays where it is.
+    pub fn any(&mut self) -> Result<(u8, Self), BerError> {
+        let rest = self.rest();
+        let (&tag, after) = rest.split_first().ok_or(BerError::Truncated)?;
+        if tag & 0x1f == 0x1f {
+            return Err(BerError::LongTag);
+        }
+        let (&first, after) = after.split_first().ok_or(BerError::Truncated)?;
+        let (length, after) = match first {
+            0..=0x7f => (usize::from(first), after),
+            0x81..=0x84 => {
+                let count = usize::from(first & 0x7f);
+                let (length, after) = after.split_at_checked(count).ok_or(BerError::Truncated)?;
+                (length.iter().fold(0, |length, octet| length << 8 | usize::from(*octet)), after)
+            }
+            _ => return Err(BerError::Length),
+        };
+        if length > after.len() {
+            return Err(BerError::Truncated);
+        }
+        let at = self.end - after.len();
+        self.at = at + length;
+        Ok((tag, Self { octets: self.octets, at, end: at + length }))
+    }
+
+    /// The contents of the next element, which has this tag.
+    ///
+    /// # Errors
+    /// As [`BerError`] says; the reader stays where it is.
+    pub fn element(&mut self, tag: u8) -> Result<Self, BerError> {
+        match self.peek() {
+            Some(found) if found != tag => Err(BerError::Tag { expected: tag, found }),
+            _ => Ok(self.any()?.1),
+        }
+    }
+
+    /// An INTEGER, -2^31 to 2^31-1.
+    ///
+    /// # Errors
+    /// As [`BerError`] says.
+    pub fn integer(&mut self) -> Result<i32, BerError> {
+        let octets = self.element(tag::INTEGER)?.rest();
+        let (first, sign) = match octets {
+            [] => return Err(BerError::Integer),
+            [first, ..] if first & 0x80 != 0 => (octets, -1_i64),
+            _ => (octets, 0),
+        };
+        if first.len() > 8 {
+            return Err(BerError::Integer);
+        }
+        let number = first.iter().fold(sign, |number, octet| number << 8 | i64::from(*octet));
+        i32::try_from(number).map_err(|_| BerError::Integer)
+    }
+
+    /// A number of this tag (Counter32, Gauge32, TimeTicks, or INTEGER), 0 to 2^32-1.
+    ///
+    /// # Errors
+    /// As [`BerError`] says.
+    pub fn unsigned(&mut self, tag: u8) -> Result<u32, BerError> {
+        let octets = self.element(tag)?.rest();
+        let negative = octets.first().is_none_or(|first| first & 0x80 != 0);
+        if negative || octets.len() > 8 {
+            return Err(BerError::Integer);
+        }
+        let number = octets.iter().fold(0, |number, octet| number << 8 | u64::from(*octet));
+        u32::try_from(number).map_err(|_| BerError::Integer)
+    }
+
+    /// The contents of an OCTET STRING.
+    ///
+    /// # Errors
+    /// As [`BerError`] says.
+    pub fn string(&mut self) -> Result<&'a [u8], BerError> {
+        Ok(self.element(tag::OCTET_STRING)?.rest())
+    }
+
+    /// A NULL.
+    ///
+    /// # Errors
+    /// As [`BerError`] says.
+    pub fn null(&mut self) -> Result<(), BerError> {
+        if self.element(tag::NULL)?.rest().is_empty() { Ok(()) } else { Err(BerError::Null) }
+    }
+
+    /// An OBJECT IDENTIFIER, which `oid` becomes; after an error it is undefined.
+    ///
+    /// # Errors
+    /// As [`BerError`] says.
+    pub fn oid(&mut self, oid: &mut Oid) -> Result<(), BerError> {
+        let octets = self.element(tag::OID)?.rest();
+        oid.assign(&[]);
+        let mut arc: u64 = 0;
+        let mut within = false;
+        for &octet in octets {
+            if !within && octet == 0x80 {
+                return Err(BerError::Oid);
+            }
+            arc = arc << 7 | u64::from(octet & 0x7f);
+            within = octet & 0x80 != 0;
+            if arc > u64::from(u32::MAX) + 80 {
+                return Err(BerError::Oid);
+            }
+            if within {
+                continue;
+            }
+            push_arc(oid, arc)?;
+            arc = 0;
+        }
+        if within || oid.is_empty() { Err(BerError::Oid) } else { Ok(()) }
+    }
+
+    /// Nothing may be left.
+    ///
+    /// # Errors
+    /// If something is.
+    pub fn finish(&self) -> Result<(), BerError> {
+        if self.at == self.end { Ok(()) } else { Err(BerError::Trailing) }
+    }
+}
+
+/// Appends one subidentifier; the first one is two arcs (X.690 section 8.19.4).
+fn push_arc(oid: &mut Oid, subidentifier: u64) -> Result<(), BerError> {
+    let arc = |number: u64| u32::try_from(number).map_err(|_| BerError::Oid);
+    if oid.is_empty() {
+        let top = (subidentifier / 40).min(2);
+        oid.extend(&[arc(top)?, arc(subidentifier - top * 40)?]);
+    } else if oid.len() == MAX_ARCS {
+        return Err(BerError::Oid);
+    } else {
+        oid.extend(&[arc(subidentifier)?]);
+    }
+    Ok(())
+}
+
+/// Begins an element whose contents follow; [`end`] takes what this returns.
+pub fn begin(out: &mut Vec<u8>, tag: u8) -> usize {
+    out.extend_from_slice(&[tag, 0]);
+    out.len()
+}
+
+/// Ends the element that [`begin`] began: everything appended since is its contents, at most 2^32-1 octets.
+pub fn end(out: &mut Vec<u8>, begun: usize) {
+    let length = out.len() - begun;
+    if length < 0x80 {
+        out[begun - 1] = octet(length);
+        return;
+    }
+    let octets = length.to_be_bytes();
+    let octets = &octets[length.leading_zeros() as usize / 8..];
+    out[begun - 1] = 0x80 | octet(octets.len());
+    // Makes room in front of the contents.
+    out.extend_from_slice(octets);
+    out.copy_within(begun..begun + length, begun + octets.len());
+    out[begun..begun + octets.len()].copy_from_slice(octets);
+}
+
+/// Octets that an element takes whose contents are so long.
+pub fn size(contents: usize) -> usize {
+    let length = if contents < 0x80 { 1 } else { 1 + (usize::BITS - contents.leading_zeros()).div_ceil(8) as usize };
+    1 + length + contents
+}
+
+/// Appends an INTEGER.
+pub fn push_integer(out: &mut Vec<u8>, number: i32) {
+    let octets = number.to_be_bytes();
+    let redundant = |pair: &[u8]| matches!((pair[0], pair[1] & 0x80), (0, 0) | (0xff, 0x80));
+    let skip = octets.windows(2).take_while(|pair| redundant(pair)).count();
+    push_short(out, tag::INTEGER, &octets[skip..]);
+}
+
+/// Appends a number of this tag that is never negative.
+pub fn push_unsigned(out: &mut Vec<u8>, tag: u8, number: u64) {
+    let mut octets = [0; 9];
+    octets[1..].copy_from_slice(&number.to_be_bytes());
+    // One bit more than the number has, so that it is not taken for a negative one.
+    let count = number.checked_ilog2().map_or(1, |highest| highest as usize / 8 + 1 + usize::from(highest % 8 == 7));
+    push_short(out, tag, &octets[9 - count..]);
+}
+
+/// Appends an OCTET STRING, or another string of octets of this tag.
+pub fn push_string(out: &mut Vec<u8>, tag: u8, octets: &[u8]) {
+    let begun = begin(out, tag);
+    out.extend_from_slice(octets);
+    end(out, begun);
+}
+
+/// Appends an element without contents: NULL, noSuchObject, noSuchInstance, endOfMibView.
+pub fn push_empty(out: &mut Vec<u8>, tag: u8) {
+    out.extend_from_slice(&[tag, 0]);
+}
+
+/// Appends an OBJECT IDENTIFIER. What has less than two arcs gets zeros for them; a first arc above 2 and a second one
+/// above 39 have no encoding (X.690 section 8.19.4) and come out as others.
+pub fn push_oid(out: &mut Vec<u8>, arcs: &[u32]) {
+    let begun = begin(out, tag::OID);
+    push_arcs(out, arcs);
+    end(out, begun);
+}
+
+/// Appends the contents of an OBJECT IDENTIFIER; more subidentifiers may follow.
+pub(crate) fn push_arcs(out: &mut Vec<u8>, arcs: &[u32]) {
+    let arc = |place: usize| u64::from(arcs.get(place).copied().unwrap_or(0));
+    push_subidentifier(out, arc(0).min(2) * 40 + arc(1));
+    arcs.iter().skip(2).for_each(|arc| push_subidentifier(out, u64::from(*arc)));
+}
+
+/// Appends a value.
+pub fn push_value(out: &mut Vec<u8>, value: Value<'_>) {
+    match value {
+        Value::Integer(number) => push_integer(out, number),
+        Value::Counter32(number) => push_unsigned(out, tag::COUNTER32, number.into()),
+        Value::Counter64(number) => push_unsigned(out, tag::COUNTER64, number),
+        Value::Gauge32(number) => push_unsigned(out, tag::GAUGE32, number.into()),
+        Value::TimeTicks(ticks) => push_unsigned(out, tag::TIME_TICKS, ticks.into()),
+        Value::OctetString(octets) => push_string(out, tag::OCTET_STRING, octets),
+        Value::ObjectIdentifier(arcs) => push_oid(out, arcs),
+    }
+}
+
+/// Appends a variable binding of this name and value.
+pub fn push_varbind(out: &mut Vec<u8>, oid: &[u32], value: Value<'_>) {
+    let begun = begin(out, tag::SEQUENCE);
+    push_oid(out, oid);
+    push_value(out, value);
+    end(out, begun);
+}
+
+/// Appends a variable binding without a value: NULL, or one of the exceptions.
+pub fn push_varbind_empty(out: &mut Vec<u8>, oid: &[u32], tag: u8) {
+    let begun = begin(out, tag::SEQUENCE);
+    push_oid(out, oid);
+    push_empty(out, tag);
+    end(out, begun);
+}
+
+fn push_short(out: &mut Vec<u8>, tag: u8, octets: &[u8]) {
+    out.extend_from_slice(&[tag, octet(octets.len())]);
+    out.extend_from_slice(octets);
+}
+
+/// Appends one subidentifier of an OBJECT IDENTIFIER.
+pub(crate) fn push_subidentifier(out: &mut Vec<u8>, number: u64) {
+    let groups = number.checked_ilog2().unwrap_or(0) / 7;
+    for group in (1..=groups).rev() {
+        out.push(0x80 | (number >> (7 * group) & 0x7f) as u8);
+    }
+    out.push((number & 0x7f) as u8);
+}
+
+/// For numbers that are below 256.
+fn octet(number: usize) -> u8 {
+    number.to_le_bytes()[0]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use rasn::types::{Integer, ObjectIdentifier, OctetString};
+    use rasn_snmp::v2::{Pdus, VarBindValue};
+    use rasn_snmp::v2c::Message;
+
+    fn written(write: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+        let mut out = Vec::new();
+        write(&mut out);
+        out
+    }
+
+    fn read_oid(octets: &[u8]) -> Result<Oid, BerError> {
+        let mut oid = Oid::default();
+        Reader::new(octets).oid(&mut oid).map(|()| oid)
+    }
+
+    /// The second arc is one that rasn takes below 2: it wants both in one number of 32 bits.
+    fn arcs() -> impl Strategy<Value = Vec<u32>> {
+        let arc = || prop_oneof![0_u32..300, any::<u32>(), Just(u32::MAX), (0_u32..32).prop_map(|bit| 1 << bit)];
+        let top = prop_oneof![(0_u32..2, 0_u32..40), (Just(2), arc().prop_map(|arc| arc.min(u32::MAX - 80)))];
+        (top, vec(arc(), 0..=126)).prop_map(|((first, second), rest)| [vec![first, second], rest].concat())
+    }
+
+    proptest! {
+        #[test]
+        fn numbers_and_strings_are_those_of_rasn(signed: i32, number: u64, shift in 0_u32..64, text in vec(any::<u8>(), 0..400)) {
+            let signed = signed >> (shift % 32);
+            let octets = written(|out| push_integer(out, signed));
+            prop_assert_eq!(&octets, &rasn::ber::encode(&Integer::from(signed)).unwrap());
+            prop_assert_eq!(Reader::new(&octets).integer(), Ok(signed));
+
+            let number = number >> shift;
+            let octets = written(|out| push_unsigned(out, tag::INTEGER, number));
+            prop_assert_eq!(&octets, &rasn::ber::encode(&Integer::from(number)).unwrap());
+            prop_assert_eq!(Reader::new(&octets).unsigned(tag::INTEGER).ok(), u32::try_from(number).ok());
+
+            let octets = written(|out| push_string(out, tag::OCTET_STRING, &text));
+            prop_assert_eq!(&octets, &rasn::ber::encode(&OctetString::from(text.clone())).unwrap());
+            prop_assert_eq!(octets.len(), size(text.len()));
+            prop_assert_eq!(Reader::new(&octets).string(), Ok(&text[..]));
+        }
+
+        #[test]
+        fn identifiers_are_those_of_rasn(arcs in arcs()) {
+            let octets = written(|out| push_oid(out, &arcs));
+            prop_assert_eq!(&octets, &rasn::ber::encode(&ObjectIdentifier::new(arcs.clone()).unwrap()).unwrap());
+            let read = read_oid(&octets);
+            prop_assert_eq!(read.as_deref(), Ok(&arcs[..]));
+        }
+
+        #[test]
+        fn any_octets_are_read_as_rasn_reads_them_or_refused(octets in vec(prop_oneof![any::<u8>(), 0_u8..8, Just(0x80)], 0..12)) {
+            // What is read here, rasn reads too, and the same; the reader refuses more.
+            if let Ok(number) = Reader::new(&octets).integer() {
+                prop_assert_eq!(rasn::ber::decode::<Integer>(&octets).ok(), Some(Integer::from(number)));
+            }
+            if let Ok(text) = Reader::new(&octets).string() {
+                let theirs = rasn::ber::decode::<OctetString>(&octets).ok();
+                prop_assert_eq!(theirs.as_deref(), Some(text));
+            }
+            if let Ok(oid) = read_oid(&octets) {
+                let theirs = rasn::ber::decode::<ObjectIdentifier>(&octets).ok();
+                prop_assert_eq!(theirs.map(|oid| oid.to_vec()), Some(oid.to_vec()));
+            }
+        }
+
+        #[test]
+        fn the_contents_stay_within_the_element(octets in vec(any::<u8>(), 0..40)) {
+            let mut reader = Reader::new(&octets);
+            let before = reader.range();
+            match reader.any() {
+                Ok((found, inner)) => {
+                    prop_assert_eq!(found, octets[0]);
+                    prop_assert!(before.start < inner.range().start && inner.range().end == reader.range().start);
+                    prop_assert_eq!(inner.rest(), &octets[inner.range()]);
+                }
+                Err(_) => prop_assert_eq!(reader.range(), before),
+            }
+        }
+
+        #[test]
+        fn a_message_is_read_by_rasn(id: i32, community in vec(any::<u8>(), 0..300), oids in vec(arcs(), 0..5), number: u64) {
+            let octets = written(|out| {
+                let message = begin(out, tag::SEQUENCE);
+                push_integer(out, 1);
+                push_string(out, tag::OCTET_STRING, &community);
+                let pdu = begin(out, tag::RESPONSE);
+                push_integer(out, id);
+                push_integer(out, 0);
+                push_integer(out, 0);
+                let varbinds = begin(out, tag::SEQUENCE);
+                for oid in &oids {
+                    push_varbind(out, oid, Value::Counter64(number));
+                    push_varbind(out, oid, Value::OctetString(&community));
+                    push_varbind(out, oid, Value::ObjectIdentifier(oid));
+                    push_varbind(out, oid, Value::TimeTicks(7));
+                    push_varbind_empty(out, oid, tag::END_OF_MIB_VIEW);
+                }
+                end(out, varbinds);
+                end(out, pdu);
+                end(out, message);
+            });
+            let message: Message<Pdus> = rasn::ber::decode(&octets).unwrap();
+            prop_assert_eq!(&message.community[..], &community[..]);
+            let Pdus::Response(response) = &message.data else { panic!("{message:?}") };
+            prop_assert_eq!(response.0.request_id, id);
+            prop_assert_eq!(response.0.variable_bindings.len(), 5 * oids.len());
+            for (varbinds, oid) in response.0.variable_bindings.chunks(5).zip(&oids) {
+                prop_assert_eq!(&varbinds[0].name[..], &oid[..]);
+                prop_assert!(varbinds[..4].iter().all(|varbind| matches!(varbind.value, VarBindValue::Value(_))));
+                prop_assert_eq!(&varbinds[4].value, &VarBindValue::EndOfMibView);
+            }
+            prop_assert_eq!(&octets, &rasn::ber::encode(&message).unwrap());
+        }
+    }
+
+    #[test]
+    fn what_snmp_forbids_is_refused() {
+        let any = |octets: &'static [u8]| Reader::new(octets).any().map(|(tag, inner)| (tag, inner.rest()));
+        assert_eq!(any(&[0x30, 0x80, 0, 0]), Err(BerError::Length), "indefinite");
+        assert_eq!(any(&[0x30, 0x85, 0, 0, 0, 0, 0]), Err(BerError::Length), "five octets of length");
+        assert_eq!(any(&[0x30, 0xff]), Err(BerError::Length), "reserved");
+        assert_eq!(any(&[0x30, 0x84, 0xff, 0xff, 0xff, 0xff]), Err(BerError::Truncated));
+        assert_eq!(any(&[0x30, 0x82, 0]), Err(BerError::Truncated));
+        assert_eq!(any(&[0x3f, 0x81, 0x01, 0]), Err(BerError::LongTag));
+        assert_eq!(any(&[0x04, 0x82, 0, 1, 7]), Ok((4, &[7][..])), "a longer length than need be");
+        for octets in [&[0x30][..], &[], &[0x04, 2, 0]] {
+            assert_eq!(Reader::new(octets).any().err(), Some(BerError::Truncated), "{octets:?}");
+        }
+
+        let integer = |octets: &[u8]| Reader::new(octets).integer();
+        assert_eq!(integer(&[2, 0]), Err(BerError::Integer));
+        assert_eq!(integer(&[2, 4, 0, 0, 0, 9]), Ok(9), "as gosnmp writes a request id");
+        assert_eq!(integer(&[2, 5, 0, 0x80, 0, 0, 0]), Err(BerError::Integer), "2^31");
+        assert_eq!(integer(&[2, 4, 0x80, 0, 0, 0]), Ok(i32::MIN));
+        assert_eq!(integer(&[2, 9, 0, 0, 0, 0, 0, 0, 0, 0, 1]), Err(BerError::Integer));
+        assert_eq!(integer(&[4, 1, 0]), Err(BerError::Tag { expected: 2, found: 4 }));
+        assert_eq!(Reader::new(&[0x43, 5, 0, 0xff, 0xff, 0xff, 0xff]).unsigned(tag::TIME_TICKS), Ok(u32::MAX));
+        assert_eq!(Reader::new(&[0x43, 1, 0xff]).unsigned(tag::TIME_TICKS), Err(BerError::Integer));
+
+        for octets in [&[6, 0][..], &[6, 1, 0x80], &[6, 2, 0x2b, 0x86], &[6, 3, 0x2b, 0x80, 1]] {
+            assert_eq!(read_oid(octets), Err(BerError::Oid), "{octets:x?}");
+        }
+        assert_eq!(read_oid(&[6, 6, 0x2b, 0x90, 0x80, 0x80, 0x80, 0]), Err(BerError::Oid), "an arc of 2^32");
+        assert_eq!(read_oid(&[6, 6, 0x2b, 0x8f, 0xff, 0xff, 0xff, 0x7f]).as_deref(), Ok(&[1, 3, u32::MAX][..]));
+        let many = |arcs: usize| [&[6, 0x81, octet(arcs - 1), 0x2b][..], &vec![1; arcs - 2]].concat();
+        assert_eq!(read_oid(&many(128)).map(|oid| oid.len()), Ok(128));
+        assert_eq!(read_oid(&many(129)), Err(BerError::Oid));
+
+        assert_eq!(Reader::new(&[5, 1, 0]).null(), Err(BerError::Null));
+        let mut reader = Reader::new(&[5, 0, 0]);
+        assert_eq!(reader.null(), Ok(()));
+        assert_eq!(reader.finish(), Err(BerError::Trailing));
+    }
+
+    #[test]
+    fn positions_are_those_in_the_datagram() {
+        let octets = [0x30, 7, 2, 1, 3, 4, 2, 0xaa, 0xbb];
+        let mut message = Reader::new(&octets).element(tag::SEQUENCE).unwrap();
+        assert_eq!(message.integer(), Ok(3));
+        let text = message.element(tag::OCTET_STRING).unwrap();
+        assert_eq!((text.range(), text.rest()), (7..9, &[0xaa, 0xbb][..]));
+        assert_eq!(message.finish(), Ok(()));
+    }
+
+    #[test]
+    fn identifiers_that_have_no_encoding_get_one() {
+        assert_eq!(written(|out| push_oid(out, &[])), [6, 1, 0]);
+        assert_eq!(written(|out| push_oid(out, &[1])), [6, 1, 40]);
+        assert_eq!(read_oid(&written(|out| push_oid(out, &[7, u32::MAX]))).as_deref(), Ok(&[2, u32::MAX][..]));
+    }
+}
