@@ -24,6 +24,11 @@ pub use master::{Master, ParseMasterError};
 pub use notifier::{Notifier, NotifyError, Outcome};
 pub use snmp_export::agentx::Notification;
 
+/// Age of HAProxy's statistics above which nothing is served, unless told otherwise.
+pub const MAX_AGE: Duration = Duration::from_secs(60);
+/// The longest walk that stays on the snapshot it began with, unless told otherwise.
+const MAX_WALK: Duration = Duration::from_secs(120);
+
 /// What the subagent is told.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -77,9 +82,9 @@ impl Drop for AgentX {
 }
 
 impl Settings {
-    /// With lbStats of the last minute, walks of two minutes at most, and without the ALOHA twin.
+    /// The usual ages, and without the ALOHA twin.
     pub fn new(master: Master) -> Self {
-        Self { master, aloha: false, max_age: Duration::from_secs(60), max_walk: Duration::from_secs(120) }
+        Self { master, aloha: false, max_age: MAX_AGE, max_walk: MAX_WALK }
     }
 
     /// What is served of a snapshot.

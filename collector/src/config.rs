@@ -46,6 +46,9 @@ pub struct Settings {
     /// [default: off]
     #[arg(long, value_name = "PATH|tcp:ADDR:PORT")]
     pub agentx: Option<Master>,
+    /// Serve the ALOHA twin of lbStats (1.3.6.1.4.1.23263.4.2.1.3) and the product's name there as well
+    #[arg(long)]
+    pub agentx_aloha: bool,
     /// Socket for the other commands [default: /run/lbstatd/control.sock]
     #[arg(long, value_name = "PATH")]
     pub control: Option<PathBuf>,
@@ -144,6 +147,7 @@ impl Settings {
             stats_socket: list(self.stats_socket, other.stats_socket),
             prometheus: self.prometheus.or(other.prometheus),
             agentx: self.agentx.or(other.agentx),
+            agentx_aloha: self.agentx_aloha || other.agentx_aloha,
             control: self.control.or(other.control),
             control_mode: self.control_mode.or(other.control_mode),
             ebpf: self.ebpf.or(other.ebpf),
@@ -314,6 +318,7 @@ mod tests {
             ("interval = \"1ms\"", "FILE:1: `1ms` is shorter than 10ms"),
             ("interval = \"soon\"", "FILE:1: `soon` is no duration such as 1s"),
             ("\n\nprometheus = \"nowhere\"", "FILE:3: invalid socket address syntax"),
+            ("\nagentx = \"master\"", "FILE:2: `master` is neither the path of a socket"),
             ("control-mode = \"8\"", "FILE:1: `8` is no octal mode"),
             ("ebpf = \"maybe\"", "FILE:1: unknown variant `maybe`"),
             ("snmp-listen = [\"127.0.0.1\"]", "FILE:1: invalid socket address syntax"),

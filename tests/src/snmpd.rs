@@ -1,6 +1,7 @@
 //! A net-snmp master agent of one's own.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::ExitStatus;
 
 use anyhow::{Context, Result};
@@ -17,7 +18,7 @@ pub struct Snmpd {
     process: Process,
     client: Snmp,
     address: SocketAddr,
-    _dir: TempDir,
+    dir: TempDir,
 }
 
 /// Options of net-snmp's tools for the SNMPv3 user, who must authenticate and encrypt and may only read.
@@ -51,25 +52,40 @@ impl Snmpd {
     /// # Errors
     /// When it does not start; with what it said.
     pub fn start_at(address: SocketAddr, pass_persist: &[PassPersist]) -> Result<Self> {
+        Self::start_with(address, &configuration(address, pass_persist))
+    }
+
+    /// Starts it as an AgentX master that listens on this socket, a path or `tcp:ADDR:PORT`, and has nothing of its own
+    /// below the roots of lbStats.
+    ///
+    /// # Errors
+    /// When it does not start; with what it said.
+    pub fn start_master(socket: &str) -> Result<Self> {
+        let address = address();
+        Self::start_with(address, &(configuration(address, &[]) + &master(socket)))
+    }
+
+    fn start_with(address: SocketAddr, configuration: &str) -> Result<Self> {
         let dir = TempDir::with_prefix("lbstatd-snmpd-")?;
         let config = dir.path().join("snmpd.conf");
-        std::fs::write(&config, configuration(address, pass_persist))
-            .with_context(|| format!("cannot write {}", config.display()))?;
-        let process = Process::start("snmpd", dir.path().join("snmpd.log"), |command| {
-            command
-                // In the foreground, log to stderr, this configuration and no other, and no modules that would open
-                // more sockets or query the agent itself.
-                .args(["-f", "-Le", "-I", "-smux,mteTrigger,mteTriggerConf", "-C", "-c"])
-                .arg(&config)
-                .env("SNMP_PERSISTENT_DIR", dir.path().join("persistent"))
-                .env("SNMPCONFPATH", dir.path())
-                .env("MIBS", "")
-        })?;
-        let client = Snmp::new(address)?;
-        let mut snmpd = Self { process, client, address, _dir: dir };
-        let client = snmpd.client.clone();
-        snmpd.process.wait_ready(|| client.answers())?;
+        std::fs::write(&config, configuration).with_context(|| format!("cannot write {}", config.display()))?;
+        let mut snmpd = Self { process: spawn(dir.path())?, client: Snmp::new(address)?, address, dir };
+        snmpd.wait_ready()?;
         Ok(snmpd)
+    }
+
+    /// Starts it again, as it was, after [`Self::end_with`], and waits until it answers.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_again(&mut self) -> Result<()> {
+        self.process = spawn(self.dir.path())?;
+        self.wait_ready()
+    }
+
+    fn wait_ready(&mut self) -> Result<()> {
+        let client = self.client.clone();
+        self.process.wait_ready(|| client.answers())
     }
 
     /// A manager's view of it.
@@ -92,6 +108,14 @@ impl Snmpd {
         self.process.log()
     }
 
+    /// Sends it a signal.
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        self.process.signal(signal)
+    }
+
     /// Sends it a signal and waits for its end.
     ///
     /// # Errors
@@ -99,6 +123,26 @@ impl Snmpd {
     pub fn end_with(&mut self, signal: Signal) -> Result<ExitStatus> {
         self.process.end_with(signal)
     }
+}
+
+/// With the configuration in this folder.
+fn spawn(dir: &Path) -> Result<Process> {
+    Process::start("snmpd", dir.join("snmpd.log"), |command| {
+        command
+            // In the foreground, log to stderr, this configuration and no other, and no modules that would open more
+            // sockets or query the agent itself.
+            .args(["-f", "-Le", "-I", "-smux,mteTrigger,mteTriggerConf", "-C", "-c"])
+            .arg(dir.join("snmpd.conf"))
+            .env("SNMP_PERSISTENT_DIR", dir.join("persistent"))
+            .env("SNMPCONFPATH", dir)
+            .env("MIBS", "")
+    })
+}
+
+fn master(socket: &str) -> String {
+    let roots = PassPersist::both_roots("").map(|pass| format!("view lbstatd included {}\n", pass.root)).concat();
+    // A subagent that hangs shows as a question that takes longer than this.
+    format!("{roots}agentXSocket {socket}\nagentXTimeout 1\nagentXRetries 1\nmaster agentx\n")
 }
 
 fn configuration(address: SocketAddr, pass_persist: &[PassPersist]) -> String {

@@ -57,7 +57,7 @@ pub fn run(args: &Args) -> anyhow::Result<bool> {
     }
     findings.extend(ebpf(&settings));
     findings.extend(daemon(&settings));
-    findings.extend(snmpd());
+    findings.extend(snmpd(&settings));
     print(&findings)?;
     Ok(findings.iter().all(|finding| finding.verdict != Verdict::Wrong))
 }
@@ -163,15 +163,26 @@ fn daemon(settings: &Settings) -> Vec<Finding> {
             Some(error) => wrong(format!("the daemon cannot read {name}: {error}"), ""),
         }
     }));
+    findings.extend(snapshot.faces.iter().map(|face| match &face.error {
+        None => ok(format!("the daemon serves {} {}: {} requests so far", face.kind, face.target, face.requests)),
+        Some(error) => wrong(format!("the daemon cannot serve {} {}: {error}", face.kind, face.target), ""),
+    }));
     findings
 }
 
 /// snmpd's configuration, where it is in Debian's and Red Hat's place and may be read.
-fn snmpd() -> Vec<Finding> {
+fn snmpd(settings: &Settings) -> Vec<Finding> {
     let Ok(text) = std::fs::read_to_string(SNMPD_CONF) else { return Vec::new() };
     let lines = || text.lines().map(str::trim).filter(|line| !line.starts_with('#'));
     let root = "1.3.6.1.4.1.23263";
-    if !lines().any(|line| line.starts_with("pass_persist") && line.contains(root)) {
+    if settings.agentx.is_some() {
+        if !lines().any(|line| line.split_whitespace().eq(["master", "agentx"])) {
+            return vec![note(
+                "snmpd is no AgentX master by its configuration",
+                format!("`master agentx` in {SNMPD_CONF}"),
+            )];
+        }
+    } else if !lines().any(|line| line.starts_with("pass_persist") && line.contains(root)) {
         let mend = format!("`pass_persist .{root} /usr/bin/lbstatd pass-persist` in {SNMPD_CONF}");
         return vec![note("snmpd does not serve lbStats", mend)];
     }

@@ -10,7 +10,7 @@ use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-use crate::agentx::{self, AgentX, Master};
+use crate::agentx::{self, AgentX};
 use crate::collect;
 use crate::config::Settings;
 use crate::faces::Faces;
@@ -74,10 +74,7 @@ async fn serve(settings: &Settings, mut snmp: snmp_agent::Bound) -> anyhow::Resu
         tokio::spawn(http::serve(listener, published.clone()));
     }
 
-    let agentx = match &settings.agentx {
-        Some(master) => Some(start_agentx(master, &published, &faces)?),
-        None => None,
-    };
+    let agentx = start_agentx(settings, &published, &faces)?;
     let notifier = agentx.as_ref().map(AgentX::notifier);
     let rules = settings.notify.clone().unwrap_or_default();
     notify::start(&settings.trap, &rules, notify::Ways { published: &published, faces: &faces, notifier, snmpv3 })?;
@@ -103,10 +100,17 @@ async fn serve(settings: &Settings, mut snmp: snmp_agent::Bound) -> anyhow::Resu
     collection.await.context("the collection panicked")?.map_err(Into::into)
 }
 
-fn start_agentx(master: &Master, published: &Arc<Published>, faces: &Faces) -> anyhow::Result<AgentX> {
-    let settings = agentx::Settings::new(master.clone());
+/// The subagent, if there is to be one.
+fn start_agentx(settings: &Settings, published: &Arc<Published>, faces: &Faces) -> anyhow::Result<Option<AgentX>> {
+    let Some(master) = &settings.agentx else { return Ok(None) };
     let state = faces.add("agentx", master.to_string());
-    agentx::start(settings, published.clone(), state).context("cannot start the thread for AgentX")
+    let settings = agentx::Settings {
+        aloha: settings.agentx_aloha,
+        // Nothing is too old that could not be younger.
+        max_age: agentx::MAX_AGE.max(3 * settings.interval()),
+        ..agentx::Settings::new(master.clone())
+    };
+    agentx::start(settings, published.clone(), state).map(Some).context("cannot start the thread for AgentX")
 }
 
 fn collect_settings(settings: &Settings, faces: Arc<Faces>) -> collect::Settings {

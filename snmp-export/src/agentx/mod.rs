@@ -9,6 +9,8 @@ mod lists;
 mod notification;
 mod pdu;
 mod session;
+#[cfg(test)]
+mod tests;
 mod value;
 mod wire;
 

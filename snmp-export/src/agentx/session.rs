@@ -117,7 +117,7 @@ impl Session {
     /// not block.
     ///
     /// # Errors
-    /// When the session is over. There may be something to send all the same, before a [`Session::close`].
+    /// When the session is over; [`Session::close`] tells the master so.
     pub fn receive(
         &mut self,
         input: &[u8],
@@ -128,7 +128,7 @@ impl Session {
         let Some((header, rest)) = input.split_first_chunk::<HEADER>() else { return Ok(None) };
         let (header, length) = Header::decode(header);
         if header.version != VERSION {
-            respond(&header, out, |_| Err((ErrorStatus::PARSE_ERROR, 0)));
+            // What follows may be a header of another shape, which has no response.
             return Err(SessionError::Version(header.version));
         }
         if length > MAX_PAYLOAD {
