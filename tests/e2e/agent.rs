@@ -61,7 +61,8 @@ fn every_manager_walks_what_dump_prints() {
     let walk_with = |tool: &str, options: &[&str]| {
         let options = [&["-On"], options].concat();
         let walks = ROOTS.map(|root| succeeded(snmp.tool(tool, &options, &[root]).unwrap()));
-        walks.concat().lines().filter(|line| !line.contains("No more variables")).map(str::to_owned).collect::<Vec<_>>()
+        let ends = |line: &str| line.contains("No more variables") || line == "End of MIB";
+        walks.concat().lines().filter(|line| !ends(line)).map(str::to_owned).collect::<Vec<_>>()
     };
     assert_eq!(walk_with("snmpwalk", &[]), dump);
     for repetitions in ["-Cr1", "-Cr7", "-Cr50", "-Cr10000"] {
@@ -179,16 +180,17 @@ fn strangers_get_no_answer_and_are_counted() {
     silent(&["-v1", "-c", "Public"]);
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     let garbage: [&[u8]; 3] = [b"", b"\x30\x80\x02\x01\x01\x00\x00", b"hello"];
-    garbage.iter().for_each(|octets| drop(socket.send_to(octets, snmp.address()).unwrap()));
-    // Version 4.
-    socket.send_to(b"\x30\x03\x02\x01\x04", snmp.address()).unwrap();
+    let version_4: &[u8] = b"\x30\x03\x02\x01\x04";
+    for octets in garbage.into_iter().chain([version_4]) {
+        socket.send_to(octets, snmp.address()).unwrap();
+    }
     wait_for("all of them to be counted", || {
         let counters = [counter(&snmp, 4), counter(&snmp, 6), counter(&snmp, 3)];
         Ok(ensure!(counters == [2, 3, 1], "{counters:?}"))
     })
     .unwrap();
     let (packets, sent) = (counter(&snmp, 1), counter(&snmp, 2));
-    assert_eq!(packets - sent, 2 + 3 + 1 + 2, "the two questions after them had no answer when they came");
+    assert_eq!(packets - sent, 2 + 3 + 1);
     assert!(!lbstatd.log().contains("private"));
 }
 

@@ -16,6 +16,7 @@ use crate::wait::wait_for;
 #[derive(Debug)]
 pub struct Lbstatd {
     process: Process,
+    program: PathBuf,
     config: LbstatdConfig,
     prometheus: SocketAddr,
     dir: TempDir,
@@ -58,10 +59,19 @@ impl Lbstatd {
     /// # Errors
     /// When it does not start; with what it said.
     pub fn start(config: &LbstatdConfig) -> Result<Self> {
+        Self::start_program(&lbstatd_binary()?, config)
+    }
+
+    /// The same with another program than the one under test.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_program(program: &Path, config: &LbstatdConfig) -> Result<Self> {
         let dir = TempDir::with_prefix("lbstatd-run-")?;
         let prometheus = config.prometheus.unwrap_or_else(address);
-        let process = spawn(dir.path(), config, prometheus)?;
-        let mut lbstatd = Self { process, config: config.clone(), prometheus, dir };
+        let process = spawn(program, dir.path(), config, prometheus)?;
+        let program = program.to_owned();
+        let mut lbstatd = Self { process, program, config: config.clone(), prometheus, dir };
         lbstatd.wait_ready()?;
         Ok(lbstatd)
     }
@@ -71,7 +81,7 @@ impl Lbstatd {
     /// # Errors
     /// As [`Self::start`].
     pub fn start_again(&mut self) -> Result<()> {
-        self.process = spawn(self.dir.path(), &self.config, self.prometheus)?;
+        self.process = spawn(&self.program, self.dir.path(), &self.config, self.prometheus)?;
         self.wait_ready()
     }
 
@@ -149,10 +159,10 @@ impl Lbstatd {
     }
 }
 
-fn spawn(dir: &Path, config: &LbstatdConfig, prometheus: SocketAddr) -> Result<Process> {
+fn spawn(program: &Path, dir: &Path, config: &LbstatdConfig, prometheus: SocketAddr) -> Result<Process> {
     let file = dir.join("lbstatd.toml");
     std::fs::write(&file, &config.file).with_context(|| format!("cannot write {}", file.display()))?;
-    Process::start(lbstatd_binary()?, dir.join("lbstatd.log"), |command| {
+    Process::start(program, dir.join("lbstatd.log"), |command| {
         command.arg("run").arg("--control").arg(dir.join("control.sock"));
         if !config.file.is_empty() {
             command.arg("--config").arg(&file);

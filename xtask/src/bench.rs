@@ -11,6 +11,7 @@ use anyhow::{Context, Result, bail};
 use lbstatd_tests::packages::{self, Package};
 use lbstatd_tests::{Haproxy, HaproxyConfig};
 
+mod agent;
 mod observe;
 mod pass_persist;
 mod responder;
@@ -31,6 +32,12 @@ enum Subject {
         #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u8).range(1..))]
         rounds: u8,
     },
+    /// Walks the own SNMP agent at full load, beside a bare UDP echo, and in turns with snmpd
+    Agent {
+        /// Turns; each measures everybody once
+        #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u8).range(1..))]
+        rounds: u8,
+    },
     /// Starts and runs pass-persist on a HAProxy with 20,000 servers
     Scale,
 }
@@ -42,6 +49,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let lbstatd = build_release()?;
     match args.subject {
         Subject::PassPersist { rounds } => pass_persist::run(&lbstatd, rounds),
+        Subject::Agent { rounds } => agent::run(&lbstatd, rounds),
         Subject::Scale => scale::run(&lbstatd),
     }
 }

@@ -14,7 +14,7 @@ use super::observe::{child_of, cpu};
 use super::responder::{Responder, Row};
 
 /// 51 + 13 × 60 + 23 × 12 + 27 × 700.
-const ROWS: usize = 20_007;
+pub(super) const ROWS: usize = 20_007;
 /// Manager, options, and walks a round.
 const TOOLS: [(&str, &[&str], usize); 2] = [("snmpbulkwalk", &["-On", "-Cr50"], 4), ("snmpwalk", &["-On"], 1)];
 
@@ -100,7 +100,7 @@ impl Contender {
 }
 
 /// The whole table, as lbstatd answers it.
-fn rows(lbstatd: &Path, socket: &Path) -> Result<Vec<Row>> {
+pub(super) fn rows(lbstatd: &Path, socket: &Path) -> Result<Vec<Row>> {
     let mut responder = Responder::start(Command::new(lbstatd).arg("pass-persist").arg("--stats-socket").arg(socket))?;
     let mut rows: Vec<Row> = Vec::with_capacity(ROWS);
     while let Some(row) = responder.next(rows.last().map_or(LBSTATS, |row| &row.oid))? {
@@ -114,7 +114,7 @@ fn rows(lbstatd: &Path, socket: &Path) -> Result<Vec<Row>> {
 }
 
 /// The C responder with these rows compiled in.
-fn build_peer(dir: &Path, rows: &[Row]) -> Result<PathBuf> {
+pub(super) fn build_peer(dir: &Path, rows: &[Row]) -> Result<PathBuf> {
     let mut header = String::new();
     for Row { oid, kind, value } in rows {
         // Three octal digits cannot run into what follows.
