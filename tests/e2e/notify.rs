@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use lbstatd_tests::{
-    Backend, Connection, Haproxy, HaproxyConfig, Lbstatd, LbstatdConfig, Reply, Snmptrapd, Told, address,
+    Backend, Connection, Haproxy, HaproxyConfig, Lbstatd, LbstatdConfig, Reply, Snmpd, Snmptrapd, Told, address,
     lbstatd_binary, run, wait_for, wait_until,
 };
 use rustix::process::{Pid, Signal, kill_process};
@@ -400,6 +400,40 @@ impl Engine {
         assert!(output.status.success(), "{output:?}");
         output.stdout
     }
+}
+
+#[test]
+fn snmpd_tells_its_own_receivers_through_agentx() {
+    let mortal = Mortal::start(address());
+    let haproxy = haproxy(sections(&mortal));
+    let snmptrapd = Snmptrapd::start("authCommunity log of-snmpd").unwrap();
+    let dir = TempDir::with_prefix("lbstatd-agentx-").unwrap();
+    let master = dir.path().join("master").display().to_string();
+    let informed = Snmptrapd::start("authCommunity log of-snmpd").unwrap();
+    let sinks = format!("trap2sink {} of-snmpd\ninformsink {} of-snmpd\n", snmptrapd.address(), informed.address());
+    let _snmpd = Snmpd::start_master_with(&master, &sinks).unwrap();
+    let lbstatd = lbstatd(&haproxy, &format!("agentx = \"{master}\""));
+    let up = format!("lbstatd_face_up{{face=\"agentx\",target=\"{master}\"}}");
+    wait_until("the session with snmpd", || Exposition::of(&lbstatd), |page| page.get(&up) == Some(1.0)).unwrap();
+
+    drop(mortal);
+    // snmpd tells of its own start as well.
+    let ours = |events: &Vec<String>| {
+        let is_ours = |event: &&String| event.starts_with('2');
+        events.iter().filter(is_ours).cloned().collect::<Vec<String>>()
+    };
+    for receiver in [&snmptrapd, &informed] {
+        let told = wait_until("snmpd to tell", || events(receiver), |events| ours(events).len() >= 3).unwrap();
+        assert_eq!(ours(&told), DOWN);
+        let told = receiver.told().unwrap();
+        let first = told.iter().find(|told| told.value(ID).is_some()).unwrap();
+        assert_eq!(first.value(".1.3.6.1.6.3.1.1.4.1.0"), Some(TRAP));
+        assert_eq!(first.value(MESSAGE), Some("STRING: \"Server pair/mortal is DOWN (L4CON)\""));
+        let names: Vec<&str> = first.varbinds.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names[..5], [".1.3.6.1.2.1.1.3.0", ".1.3.6.1.6.3.1.1.4.1.0", ID, MESSAGE, NAME]);
+    }
+    let told = |page: &Exposition| page.get("lbstatd_face_requests_total{face=\"notifications\",target=\"agentx\"}");
+    wait_until("the face to show it", || Exposition::of(&lbstatd), |page| told(page) == Some(3.0)).unwrap();
 }
 
 #[test]
