@@ -72,6 +72,8 @@ struct Counters {
 #[derive(Debug)]
 struct Meter {
     last: Counters,
+    /// Whether overflows were told of; the last ones are those of then.
+    told: bool,
     /// What came together since `begun`.
     sum: Counters,
     begun: Duration,
@@ -128,10 +130,8 @@ impl Pressure {
         let meter = (self.addresses.entry((address.to_vec(), number(columns.namespace).unwrap_or_default())))
             .or_insert_with(|| Meter::new(counters, now));
         meter.step = self.step;
-        // Where it is not told which drops were overflows, those of a queue that is rather full were.
         let full = limit > 0 && percent(backlog, limit) >= u64::from(thresholds.surge_off);
-        let told = number(columns.overflows).is_some();
-        let overflows = meter.add(counters, now, if told { None } else { Some(full) });
+        let overflows = meter.add(counters, now, number(columns.overflows).is_some(), full);
         let rates = meter.rates;
         Frontend {
             address: address.to_vec(),
@@ -149,21 +149,27 @@ impl Pressure {
 impl Meter {
     fn new(counters: Counters, now: Duration) -> Self {
         let none = Counters::default();
-        Self { last: counters, sum: none, begun: now, rates: none, step: 0 }
+        Self { last: counters, told: false, sum: none, begun: now, rates: none, step: 0 }
     }
 
-    /// Adds what came since; gives the overflows among it. Counters that fell are those of another listener.
-    fn add(&mut self, now: Counters, at: Duration, drops_are_overflows: Option<bool>) -> u64 {
+    /// Adds what came since; gives the overflows among it. Counters that fell are those of another listener. Where it is
+    /// not told how many of the drops were overflows, all were if the queue is `full`.
+    fn add(&mut self, mut now: Counters, at: Duration, told: bool, full: bool) -> u64 {
         let drops = now.drops.saturating_sub(self.last.drops);
-        let overflows = match drops_are_overflows {
-            None => now.overflows.saturating_sub(self.last.overflows),
-            Some(true) => drops,
-            Some(false) => 0,
+        let overflows = match (told, self.told) {
+            (true, true) => now.overflows.saturating_sub(self.last.overflows),
+            (true, false) => 0,
+            (false, _) => {
+                now.overflows = self.last.overflows;
+                if full { drops } else { 0 }
+            }
         };
-        self.sum.drops += drops;
-        self.sum.overflows += overflows;
-        self.sum.retransmits += now.retransmits.saturating_sub(self.last.retransmits);
-        self.sum.accepted += now.accepted.saturating_sub(self.last.accepted);
+        self.told |= told;
+        self.sum.drops = self.sum.drops.saturating_add(drops);
+        self.sum.overflows = self.sum.overflows.saturating_add(overflows);
+        self.sum.retransmits =
+            self.sum.retransmits.saturating_add(now.retransmits.saturating_sub(self.last.retransmits));
+        self.sum.accepted = self.sum.accepted.saturating_add(now.accepted.saturating_sub(self.last.accepted));
         self.last = now;
         let elapsed = at.saturating_sub(self.begun);
         if elapsed >= WINDOW {
@@ -190,11 +196,11 @@ impl Frontend {
             (self.backlog, self.limit) = (other.backlog, other.limit);
             self.address.clone_from(&other.address);
         }
-        self.overflows += other.overflows;
+        self.overflows = self.overflows.saturating_add(other.overflows);
         self.syn_backlog = self.syn_backlog.max(other.syn_backlog);
-        self.drops += other.drops;
-        self.retransmits += other.retransmits;
-        self.accepted += other.accepted;
+        self.drops = self.drops.saturating_add(other.drops);
+        self.retransmits = self.retransmits.saturating_add(other.retransmits);
+        self.accepted = self.accepted.saturating_add(other.accepted);
     }
 
     /// Whether there is a surge.

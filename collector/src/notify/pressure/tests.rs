@@ -92,6 +92,17 @@ fn overflows_are_a_surge_whatever_the_queue_shows() {
 }
 
 #[test]
+fn overflows_that_are_told_of_now_and_then_are_counted_once() {
+    let told: Fields<'_> = &[("backlog_limit", 100), ("overflows", 900), ("drops", 900)];
+    let untold: Fields<'_> = &[("backlog_limit", 100), ("drops", 900)];
+    for steps in [&[untold, told][..], &[told, untold, told], &[told, untold, untold, told, untold]] {
+        assert_eq!(seen(&FULL, steps), (Seen::Good, Seen::Good), "{steps:?}");
+    }
+    let more: Fields<'_> = &[("backlog_limit", 100), ("overflows", 901), ("drops", 901)];
+    assert_eq!(seen(&FULL, &[told, untold, more]).0, Seen::Bad);
+}
+
+#[test]
 fn drops_are_overflows_only_of_a_queue_that_is_rather_full() {
     let at = |backlog, drops| [("backlog", backlog), ("backlog_limit", 100), ("drops", drops)];
     assert_eq!(seen(&LISTENER, &[&at(60, 0), &at(60, 1)]).0, Seen::Bad);
