@@ -171,17 +171,6 @@ fn push_description(mib: &mut String, text: &str) {
     mib.push_str("\"\n");
 }
 
-/// `alTrap`, the notification of this MIB: its objects are [`AL_TRAP_ID`], [`AL_TRAP_MSG`] and [`AL_TRAP_NAME`].
-pub static AL_TRAP: &[u32] = &[1, 3, 6, 1, 4, 1, 23263, 3, 1002];
-/// `eNotificationMsg`, a notification without objects.
-pub static E_NOTIFICATION_MSG: &[u32] = &[1, 3, 6, 1, 4, 1, 23263, 3, 1001];
-/// The instance of `alTrapId`: what happened, as an INTEGER.
-pub static AL_TRAP_ID: &[u32] = &[1, 3, 6, 1, 4, 1, 23263, 2, 1, 0];
-/// The instance of `alTrapMsg`: what happened, in words.
-pub static AL_TRAP_MSG: &[u32] = &[1, 3, 6, 1, 4, 1, 23263, 2, 2, 0];
-/// The instance of `alTrapName`: to what it happened.
-pub static AL_TRAP_NAME: &[u32] = &[1, 3, 6, 1, 4, 1, 23263, 2, 3, 0];
-
 const NOTIFICATIONS: &str = r#"eNotificationMsg NOTIFICATION-TYPE
     STATUS      current
     DESCRIPTION

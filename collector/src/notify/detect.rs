@@ -13,7 +13,7 @@ use lbstats::{Snapshot, SourceKind};
 
 use super::damp::{Change, Damper, Limits, Seen};
 use super::event::{Class, Event, Kind};
-use super::pressure::{Pressure, Thresholds};
+use super::pressure::{self, Pressure, Thresholds};
 use super::status::{self, Row};
 
 /// What is told, and from when on.
@@ -75,7 +75,7 @@ impl Detector {
         let kernel = snapshot.sources.iter().find(|source| source.kind == SourceKind::Ebpf);
         let fresh = kernel.is_some_and(|source| source.error.is_none());
         let Rules { thresholds, quiet, .. } = self.rules;
-        for (name, frontend) in self.pressure.step(&snapshot.listeners, &thresholds, now) {
+        for (name, frontend) in self.pressure.step(pressure::listeners(&snapshot.listeners), &thresholds, now) {
             let shown = String::from_utf8_lossy(name);
             for (class, seen) in
                 [(Class::Surge, frontend.surge(&thresholds)), (Class::SynFlood, frontend.flood(&thresholds))]

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Instant;
 
-use lbstats::{Value, mib};
+use lbstats::{Value, traps};
 use snmp_export::notification::{self, Notification};
 use snmp_export::usm::{self, Informer, SecurityLevel};
 
@@ -165,16 +165,16 @@ impl Event {
     /// The notification that tells of this.
     pub fn with_notification<T>(&self, then: impl FnOnce(&Notification<'_>) -> T) -> T {
         let (message, name) = (display_string(&self.message), display_string(&self.name));
-        let message = (mib::AL_TRAP_MSG, Value::OctetString(message.as_bytes()));
+        let message = (traps::AL_TRAP_MSG, Value::OctetString(message.as_bytes()));
         // The clock of an agent runs full after 497 days.
         let uptime = u32::try_from(self.uptime.as_millis() / 10 % (1 << 32)).unwrap_or_default();
         match self.kind {
             Some(kind) => {
-                let id = (mib::AL_TRAP_ID, Value::Integer(kind.id()));
-                let name = (mib::AL_TRAP_NAME, Value::OctetString(name.as_bytes()));
-                then(&Notification { uptime, trap: mib::AL_TRAP, objects: &[id, message, name] })
+                let id = (traps::AL_TRAP_ID, Value::Integer(kind.id()));
+                let name = (traps::AL_TRAP_NAME, Value::OctetString(name.as_bytes()));
+                then(&Notification { uptime, trap: traps::AL_TRAP, objects: &[id, message, name] })
             }
-            None => then(&Notification { uptime, trap: mib::E_NOTIFICATION_MSG, objects: &[message] }),
+            None => then(&Notification { uptime, trap: traps::E_NOTIFICATION_MSG, objects: &[message] }),
         }
     }
 }
@@ -212,7 +212,7 @@ mod tests {
         });
         let test = Event { kind: None, ..event() };
         test.with_notification(|notification| {
-            assert_eq!((notification.trap, notification.objects.len()), (mib::E_NOTIFICATION_MSG, 1));
+            assert_eq!((notification.trap, notification.objects.len()), (traps::E_NOTIFICATION_MSG, 1));
         });
     }
 

@@ -11,7 +11,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
-use lbstats::{Table, TableSchema};
+use lbstats::Table;
 
 use super::damp::Seen;
 use super::status::percent;
@@ -37,6 +37,31 @@ pub struct Thresholds {
 pub struct Pressure {
     addresses: HashMap<(Vec<u8>, u64), Meter>,
     step: u64,
+}
+
+/// What the kernel says about one address at one moment.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Listener<'a> {
+    /// Name of the frontend; empty if that is not known.
+    pub proxy: &'a [u8],
+    /// The address.
+    pub address: &'a [u8],
+    /// Its network namespace.
+    pub namespace: u64,
+    /// Connections completed.
+    pub accepted: u64,
+    /// Connections in the accept queue: the most since the last sample, if that is known.
+    pub backlog: u64,
+    /// How many fit in; 0 of a listener that is closed or paused.
+    pub limit: u64,
+    /// Requests in the SYN queue, as `backlog`.
+    pub syn_backlog: u64,
+    /// Connection attempts dropped.
+    pub drops: u64,
+    /// Of these, those by a full accept queue, if that is known.
+    pub overflows: Option<u64>,
+    /// SYN-ACKs repeated.
+    pub retransmits: u64,
 }
 
 /// How a frontend's listeners fare.
@@ -89,18 +114,15 @@ impl Pressure {
     /// Takes the listeners of a snapshot: how each frontend fares, by name, and by address where it has none.
     pub fn step<'a>(
         &mut self,
-        listeners: &'a Table,
+        listeners: impl Iterator<Item = Listener<'a>>,
         thresholds: &Thresholds,
         now: Duration,
     ) -> BTreeMap<&'a [u8], Frontend> {
         self.step += 1;
-        let columns = Columns::of(listeners.schema());
         let mut frontends = BTreeMap::new();
-        for row in 0..listeners.len() {
-            let text = |place: Option<usize>| place.and_then(|place| listeners.text(place, row)).unwrap_or_default();
-            let (proxy, address) = (text(columns.proxy), text(columns.address));
-            let name = if proxy.is_empty() { address } else { proxy };
-            let seen = self.listener(&columns, listeners, row, thresholds, now);
+        for listener in listeners {
+            let name = if listener.proxy.is_empty() { listener.address } else { listener.proxy };
+            let seen = self.listener(&listener, thresholds, now);
             frontends.entry(name).and_modify(|frontend: &mut Frontend| frontend.add(&seen)).or_insert(seen);
         }
         let step = self.step;
@@ -108,42 +130,51 @@ impl Pressure {
         frontends
     }
 
-    fn listener(
-        &mut self,
-        columns: &Columns,
-        table: &Table,
-        row: usize,
-        thresholds: &Thresholds,
-        now: Duration,
-    ) -> Frontend {
-        let number = |place: Option<usize>| place.and_then(|place| table.number(place, row));
-        let address = columns.address.and_then(|place| table.text(place, row)).unwrap_or_default();
-        let limit = number(columns.backlog_limit).unwrap_or_default();
-        let backlog = number(columns.backlog).max(number(columns.backlog_peak)).unwrap_or_default();
-        let syn_backlog = number(columns.syn_backlog).max(number(columns.syn_backlog_peak)).unwrap_or_default();
+    fn listener(&mut self, listener: &Listener<'_>, thresholds: &Thresholds, now: Duration) -> Frontend {
+        let Listener { address, backlog, limit, .. } = *listener;
         let counters = Counters {
-            drops: number(columns.drops).unwrap_or_default(),
-            overflows: number(columns.overflows).unwrap_or_default(),
-            retransmits: number(columns.retransmits).unwrap_or_default(),
-            accepted: number(columns.accepted).unwrap_or_default(),
+            drops: listener.drops,
+            overflows: listener.overflows.unwrap_or_default(),
+            retransmits: listener.retransmits,
+            accepted: listener.accepted,
         };
-        let meter = (self.addresses.entry((address.to_vec(), number(columns.namespace).unwrap_or_default())))
-            .or_insert_with(|| Meter::new(counters, now));
+        let place = (address.to_vec(), listener.namespace);
+        let meter = self.addresses.entry(place).or_insert_with(|| Meter::new(counters, now));
         meter.step = self.step;
         let full = limit > 0 && percent(backlog, limit) >= u64::from(thresholds.surge_off);
-        let overflows = meter.add(counters, now, number(columns.overflows).is_some(), full);
+        let overflows = meter.add(counters, now, listener.overflows.is_some(), full);
         let rates = meter.rates;
         Frontend {
             address: address.to_vec(),
             backlog,
             limit,
             overflows,
-            syn_backlog: if limit > 0 { percent(syn_backlog, limit) } else { 0 },
+            syn_backlog: if limit > 0 { percent(listener.syn_backlog, limit) } else { 0 },
             drops: rates.drops.saturating_sub(rates.overflows),
             retransmits: rates.retransmits,
             accepted: rates.accepted,
         }
     }
+}
+
+/// The rows of [`lbstats::schema::LISTENER`]. What it has no column for is not known.
+pub fn listeners(table: &Table) -> impl Iterator<Item = Listener<'_>> {
+    let schema = table.schema();
+    let number = move |source: &str, row| table.number(schema.place(source)?, row);
+    let text =
+        move |source: &str, row| schema.place(source).and_then(|place| table.text(place, row)).unwrap_or_default();
+    (0..table.len()).map(move |row| Listener {
+        proxy: text("proxy", row),
+        address: text("address", row),
+        namespace: number("namespace", row).unwrap_or_default(),
+        accepted: number("accepted", row).unwrap_or_default(),
+        backlog: number("backlog", row).max(number("backlog_peak", row)).unwrap_or_default(),
+        limit: number("backlog_limit", row).unwrap_or_default(),
+        syn_backlog: number("syn_backlog", row).max(number("syn_backlog_peak", row)).unwrap_or_default(),
+        drops: number("drops", row).unwrap_or_default(),
+        overflows: number("overflows", row),
+        retransmits: number("synack_retransmits", row).unwrap_or_default(),
+    })
 }
 
 impl Meter {
@@ -258,41 +289,6 @@ impl Frontend {
              {} connections completed",
             self.syn_backlog, self.drops, self.retransmits, self.accepted
         )
-    }
-}
-
-/// Where the kernel's columns stand; none for those that are not counted.
-struct Columns {
-    proxy: Option<usize>,
-    address: Option<usize>,
-    namespace: Option<usize>,
-    accepted: Option<usize>,
-    backlog: Option<usize>,
-    backlog_limit: Option<usize>,
-    backlog_peak: Option<usize>,
-    syn_backlog: Option<usize>,
-    syn_backlog_peak: Option<usize>,
-    drops: Option<usize>,
-    overflows: Option<usize>,
-    retransmits: Option<usize>,
-}
-
-impl Columns {
-    fn of(schema: &TableSchema) -> Self {
-        Self {
-            proxy: schema.place("proxy"),
-            address: schema.place("address"),
-            namespace: schema.place("namespace"),
-            accepted: schema.place("accepted"),
-            backlog: schema.place("backlog"),
-            backlog_limit: schema.place("backlog_limit"),
-            backlog_peak: schema.place("backlog_peak"),
-            syn_backlog: schema.place("syn_backlog"),
-            syn_backlog_peak: schema.place("syn_backlog_peak"),
-            drops: schema.place("drops"),
-            overflows: schema.place("overflows"),
-            retransmits: schema.place("synack_retransmits"),
-        }
     }
 }
 

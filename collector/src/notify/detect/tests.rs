@@ -167,6 +167,9 @@ fn listener(backlog: u64, drops: u64) -> Arc<Table> {
         "address" => Field::Text(b"127.0.0.1:80"),
         "backlog" => Field::Number(backlog),
         "backlog_limit" => Field::Number(128),
+        // Of the index, where there is one.
+        "namespace" | "address_type" | "port" => Field::Number(1),
+        "address_octets" => Field::Text(&[127, 0, 0, 1]),
         "drops" => Field::Number(drops),
         _ => Field::Absent,
     });
