@@ -72,26 +72,39 @@ pub fn identity(state: &Path) -> anyhow::Result<EngineId> {
     id_of(&read_or_make(state)?, state)
 }
 
+/// The identity of this state directory's engine, if it has one; nothing is made.
+///
+/// # Errors
+/// When the file cannot be read or is none of ours.
+pub fn known_identity(state: &Path) -> anyhow::Result<Option<EngineId>> {
+    read(state)?.map(|kept| id_of(&kept, state)).transpose()
+}
+
 fn make_directory(state: &Path) -> anyhow::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(state).with_context(|| {
         format!("cannot make the state directory {}: make it, for the account that lbstatd runs as", state.display())
     })
 }
 
-fn read_or_make(state: &Path) -> anyhow::Result<Kept> {
+fn read(state: &Path) -> anyhow::Result<Option<Kept>> {
     let path = state.join(FILE);
     match fs::read_to_string(&path) {
         Ok(text) => toml::from_str(&text)
             .map_err(|error| anyhow::anyhow!("{}: {}", path.display(), error.message().replace('\n', " "))),
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            let mut random = [0; 12];
-            getrandom::fill(&mut random).context("no random octets for the SNMP engine's identity")?;
-            let kept = Kept { engine_id: EngineId::from_random(random).to_string(), boots: 0 };
-            write(state, &kept)?;
-            Ok(kept)
-        }
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
     }
+}
+
+fn read_or_make(state: &Path) -> anyhow::Result<Kept> {
+    if let Some(kept) = read(state)? {
+        return Ok(kept);
+    }
+    let mut random = [0; 12];
+    getrandom::fill(&mut random).context("no random octets for the SNMP engine's identity")?;
+    let kept = Kept { engine_id: EngineId::from_random(random).to_string(), boots: 0 };
+    write(state, &kept)?;
+    Ok(kept)
 }
 
 fn id_of(kept: &Kept, state: &Path) -> anyhow::Result<EngineId> {
@@ -159,7 +172,9 @@ mod tests {
     fn each_start_is_another_of_the_same_engine() {
         let dir = tempfile::tempdir().unwrap();
         let state = dir.path().join("state");
+        assert_eq!(known_identity(&state).unwrap(), None);
         let id = identity(&state).unwrap();
+        assert_eq!(known_identity(&state).unwrap().as_ref(), Some(&id));
         for expected in 1..4 {
             let running = start(&state).unwrap();
             assert_eq!((running.engine.id(), boots(&running)), (&id, expected));

@@ -29,6 +29,7 @@ pub const TESTS: &[Package] = &[
     program("prometheus", "promtool"),
     program("smitools", "smilint"),
     program("libcap2-bin", "capsh"),
+    program("python3", "python3"),
 ];
 
 const fn program(package: &'static str, program: &'static str) -> Package {

@@ -5,12 +5,16 @@ use std::io::Write;
 use std::path::Path;
 use std::time::Duration;
 
+use anyhow::Context;
+
 use crate::collect::Ebpf;
 use crate::commands::run;
 use crate::config::Settings;
 use crate::control::Client;
 use crate::haproxy::{Client as StatsSocket, Limits, Reading};
 use crate::kernel::{HookState, Kernel};
+use crate::snmp_engine;
+use crate::users::UsersFile;
 
 const PATIENCE: Duration = Duration::from_secs(5);
 const SNMPD_CONF: &str = "/etc/snmp/snmpd.conf";
@@ -57,6 +61,7 @@ pub fn run(args: &Args) -> anyhow::Result<bool> {
     }
     findings.extend(ebpf(&settings));
     findings.extend(daemon(&settings));
+    findings.extend(snmpv3(&settings));
     findings.extend(snmpd(&settings));
     print(&findings)?;
     Ok(findings.iter().all(|finding| finding.verdict != Verdict::Wrong))
@@ -175,6 +180,29 @@ fn daemon(settings: &Settings) -> Vec<Finding> {
         Some(error) => wrong(format!("the daemon cannot serve {} {}: {error}", face.kind, face.target), ""),
     }));
     findings
+}
+
+/// The users of SNMPv3, if there are any.
+fn snmpv3(settings: &Settings) -> Option<Finding> {
+    let path = settings.snmp_users();
+    let users = UsersFile::read(&path).and_then(|file| {
+        let Some(file) = file else { return Ok(None) };
+        let state = settings.state_dir();
+        let lost =
+            || format!("{} has no SNMP engine: remove {} and add the users again", state.display(), path.display());
+        file.ready(&snmp_engine::known_identity(&state)?.with_context(lost)?)?;
+        Ok(Some(file.users.len()))
+    });
+    let denied = |error: &anyhow::Error| {
+        let kind = error.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+        kind == Some(std::io::ErrorKind::PermissionDenied)
+    };
+    match users {
+        Ok(None) => None,
+        Err(error) if denied(&error) => Some(note(format!("{error:#}"), "check as root, or as lbstatd's account")),
+        Ok(Some(number)) => Some(ok(format!("{} has {number} SNMPv3 users for this engine", path.display()))),
+        Err(error) => Some(wrong(format!("no SNMPv3: {error:#}"), "")),
+    }
 }
 
 /// snmpd's configuration, where it is in Debian's and Red Hat's place and may be read.
