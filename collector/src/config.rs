@@ -18,6 +18,7 @@ use snmp_export::agent::Community;
 use crate::agentx::Master;
 use crate::collect::Ebpf;
 use crate::control;
+use crate::notify::{NotifySettings, Receiver};
 
 /// The file that is read where `--config` names none; it need not exist.
 pub const DEFAULT_FILE: &str = "/etc/lbstatd/lbstatd.toml";
@@ -111,6 +112,13 @@ pub struct Settings {
     /// File of the SNMPv3 users, which `lbstatd user` writes [default: snmp-users.toml in the state directory]
     #[arg(long, value_name = "PATH")]
     pub snmp_users: Option<PathBuf>,
+    /// Send notifications to this receiver as SNMPv2c traps of community public, to port 162 if none is given; repeat it
+    /// for several. The configuration file knows more [default: none]
+    #[arg(long, value_name = "ADDR[:PORT]")]
+    pub trap: Vec<Receiver>,
+    /// What is told in notifications.
+    #[arg(skip)]
+    pub notify: Option<NotifySettings>,
 }
 
 impl Settings {
@@ -168,6 +176,8 @@ impl Settings {
             mib_root: self.mib_root.or(other.mib_root),
             state_dir: self.state_dir.or(other.state_dir),
             snmp_users: self.snmp_users.or(other.snmp_users),
+            trap: list(self.trap, other.trap),
+            notify: self.notify.or(other.notify),
         }
     }
 
@@ -361,6 +371,10 @@ mod tests {
             ("\n\nsnmp-view = [\n\"1.3.x\"]", "FILE:3: `1.3.x` is no object identifier such as"),
             ("snmp-workers = 0", "FILE:1: invalid value: integer `0`, expected a nonzero"),
             ("snmp-max-size = 100", "FILE:1: `100` is no number from 484 to 65507"),
+            ("[notify]\nhold = \"1s\"\nrates = 5", "FILE:3: unknown field `rates`"),
+            ("[notify]\noff = [\n\"serverup\",\n\"servrup\"]", "FILE:4: unknown variant `servrup`"),
+            ("\n[[trap]]\nto = \"here\"\ncommunity = \"secret\"", "FILE:2: `here` is no IP address"),
+            ("[[trap]]\nto = \"::1\"\ncommunity = \"secret\"\ninfrm = true", "FILE:4: unknown field `infrm`"),
         ] {
             let error = read(text).unwrap_err();
             assert!(error.starts_with(complaint) && !error.contains('\n'), "{error}");

@@ -9,6 +9,7 @@ pub mod faces;
 pub mod haproxy;
 pub mod http;
 pub mod kernel;
+pub mod notify;
 pub mod privileges;
 pub mod prometheus;
 pub mod publish;

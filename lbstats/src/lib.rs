@@ -10,6 +10,7 @@ mod oid;
 pub mod schema;
 mod snapshot;
 mod table;
+pub mod traps;
 mod value;
 mod wire;
 

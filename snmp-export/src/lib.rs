@@ -22,6 +22,7 @@
 pub mod agent;
 pub mod agentx;
 pub mod ber;
+pub mod notification;
 pub mod pass_persist;
 #[cfg(test)]
 mod sample;

@@ -40,8 +40,8 @@ impl Bed {
     }
 
     fn lbstatd(&self, master: &str, interval: &'static str) -> Lbstatd {
-        let file = format!("agentx = \"{master}\"\n");
-        let config = LbstatdConfig { interval, file, ..LbstatdConfig::new(self.zoo.haproxy.socket()) };
+        let flags = vec!["--agentx".to_owned(), master.to_owned()];
+        let config = LbstatdConfig { interval, flags, ..LbstatdConfig::new(self.zoo.haproxy.socket()) };
         Lbstatd::start(&config).unwrap()
     }
 

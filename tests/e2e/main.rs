@@ -15,6 +15,7 @@ mod managers;
 mod mib;
 mod network;
 mod nobody;
+mod notify;
 mod outages;
 mod privileges;
 mod protocol;

@@ -26,6 +26,7 @@ pub const TESTS: &[Package] = &[
     program("haproxy", "haproxy"),
     program("snmpd", "snmpd"),
     program("snmp", "snmpbulkwalk"),
+    program("snmptrapd", "snmptrapd"),
     program("prometheus", "prometheus"),
     program("prometheus", "promtool"),
     program("smitools", "smilint"),

@@ -61,8 +61,16 @@ impl Snmpd {
     /// # Errors
     /// When it does not start; with what it said.
     pub fn start_master(socket: &str) -> Result<Self> {
+        Self::start_master_with(socket, "")
+    }
+
+    /// The same with more lines of configuration.
+    ///
+    /// # Errors
+    /// As [`Self::start_master`].
+    pub fn start_master_with(socket: &str, lines: &str) -> Result<Self> {
         let address = address();
-        Self::start_with(address, &(configuration(address, &[]) + &master(socket)))
+        Self::start_with(address, &(configuration(address, &[]) + &master(socket) + lines))
     }
 
     fn start_with(address: SocketAddr, configuration: &str) -> Result<Self> {

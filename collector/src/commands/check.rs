@@ -178,6 +178,13 @@ fn daemon(settings: &Settings) -> Vec<Finding> {
         }
     }));
     findings.extend(snapshot.faces.iter().map(|face| match &face.error {
+        None if face.kind == "notifications" => ok(format!(
+            "notifications go to {}: {} so far, and {} that nobody took",
+            face.target, face.requests, face.refused
+        )),
+        Some(error) if face.kind == "notifications" => {
+            wrong(format!("notifications do not reach {}: {error}", face.target), "")
+        }
         None => ok(format!("the daemon serves {} {}: {} requests so far", face.kind, face.target, face.requests)),
         Some(error) => wrong(format!("the daemon cannot serve {} {}: {error}", face.kind, face.target), ""),
     }));

@@ -16,6 +16,7 @@ use crate::collect;
 use crate::config::Settings;
 use crate::faces::Faces;
 use crate::haproxy::Limits;
+use crate::notify;
 use crate::publish::Published;
 use crate::snmpv3::{self, Snmpv3};
 use crate::{control, http, privileges, snmp_agent};
@@ -83,7 +84,7 @@ async fn serve(settings: &Settings, sockets: Sockets, kernel: Option<collect::Pr
     if let Some(snmpv3) = &snmpv3 {
         snmp.secure(snmpv3.usm().clone());
     }
-    snmpv3::reload_on_hangup(snmpv3)?;
+    snmpv3::reload_on_hangup(snmpv3.clone())?;
     let _snmp = snmp.start(&published, &faces)?;
 
     tokio::spawn(control::serve(sockets.control, published.clone()));
@@ -94,6 +95,9 @@ async fn serve(settings: &Settings, sockets: Sockets, kernel: Option<collect::Pr
     }
 
     let agentx = start_agentx(settings, &published, &faces)?;
+    let notifier = agentx.as_ref().map(AgentX::notifier);
+    let rules = settings.notify.clone().unwrap_or_default();
+    notify::start(&settings.trap, &rules, notify::Ways { published: &published, faces: &faces, notifier, snmpv3 })?;
 
     let mut stopped_too = stopped.clone();
     let stopping = async move {
@@ -108,7 +112,7 @@ async fn serve(settings: &Settings, sockets: Sockets, kernel: Option<collect::Pr
         _ = terminate.recv() => tracing::info!("SIGTERM: stopping"),
         _ = interrupt.recv() => tracing::info!("SIGINT: stopping"),
     }
-    notify("STOPPING=1");
+    tell_systemd("STOPPING=1");
     let _ = stop.send(true);
     if let Some(agentx) = agentx {
         // It takes as long as the master does, which may be a second.
@@ -146,12 +150,12 @@ async fn tell_ready(published: Arc<Published>) {
         if let Ok(capabilities) = privileges::describe(std::process::id()) {
             tracing::debug!("effective capabilities: {capabilities}");
         }
-        notify("READY=1");
+        tell_systemd("READY=1");
     }
 }
 
 /// One state line to systemd (sd_notify(3)); nothing happens without `NOTIFY_SOCKET`.
-fn notify(state: &str) {
+fn tell_systemd(state: &str) {
     let Some(path) = std::env::var_os("NOTIFY_SOCKET") else { return };
     let address = match path.as_bytes() {
         [b'@', name @ ..] => SocketAddr::from_abstract_name(name),

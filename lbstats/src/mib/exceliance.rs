@@ -127,14 +127,17 @@ fn meaning_of(column: &Column, source: &str) -> String {
 const NOTIFICATIONS: &str = r#"eNotificationMsg NOTIFICATION-TYPE
     STATUS      current
     DESCRIPTION
-        "Something happened that has no notification of its own."
+        "Something happened that has no notification of its own. lbstatd sends
+        it with alTrapMsg, when it is told to test its receivers."
     ::= { eTraps 1001 }
 
 alTrap NOTIFICATION-TYPE
     OBJECTS     { alTrapId, alTrapMsg, alTrapName }
     STATUS      current
     DESCRIPTION
-        "A server, frontend, backend or the traffic changed its state."
+        "A server, frontend, backend or the traffic of a frontend changed its
+        state, and the new state has held for a while. Nothing is sent about
+        states that were so already when the agent was started."
     ::= { eTraps 1002 }
 
 alTrapId OBJECT-TYPE
@@ -152,7 +155,19 @@ alTrapId OBJECT-TYPE
     MAX-ACCESS  accessible-for-notify
     STATUS      current
     DESCRIPTION
-        "What happened."
+        "What happened.
+        serverdown, serverup: the health checks of a server failed, or
+        succeed again. Maintenance is neither.
+        backenddown, backendup: a backend has no server left that takes
+        requests, or has one again.
+        frontendfull, frontendopen: a frontend has as many sessions as it may
+        have, or clearly fewer again.
+        surgeon, surgeoff: the accept queue of a frontend's listeners is
+        nearly full or has overflowed, or has been well below that for a
+        while.
+        synfloodon, synfloodoff: connections to a frontend are begun and not
+        completed at a high rate, or no longer so.
+        lbstatd sends no others."
     ::= { eTrapsObjects 1 }
 
 alTrapMsg OBJECT-TYPE
@@ -168,7 +183,9 @@ alTrapName OBJECT-TYPE
     MAX-ACCESS  read-only
     STATUS      current
     DESCRIPTION
-        "Name of the server, frontend or backend it happened to."
+        "What it happened to: name of the frontend or backend, or of the
+        backend and the server with a slash between them; the address of a
+        listener whose frontend is not known."
     ::= { eTrapsObjects 3 }
 
 alTrapNotifGroup NOTIFICATION-GROUP
