@@ -11,6 +11,7 @@ use anyhow::{Context, Result, bail};
 use lbstatd_tests::packages::{self, Package};
 use lbstatd_tests::{Haproxy, HaproxyConfig};
 
+mod agentx;
 mod observe;
 mod pass_persist;
 mod responder;
@@ -31,6 +32,15 @@ enum Subject {
         #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u8).range(1..))]
         rounds: u8,
     },
+    /// Walks 20,007 varbinds through snmpd's AgentX, from lbstatd and from a C subagent, in turns
+    Agentx {
+        /// Turns; each walks every subagent once or more with each tool
+        #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u8).range(1..))]
+        rounds: u8,
+        /// With 20,000 servers, which are 540,771 varbinds
+        #[arg(long)]
+        large: bool,
+    },
     /// Starts and runs pass-persist on a HAProxy with 20,000 servers
     Scale,
 }
@@ -42,6 +52,11 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let lbstatd = build_release()?;
     match args.subject {
         Subject::PassPersist { rounds } => pass_persist::run(&lbstatd, rounds),
+        Subject::Agentx { rounds, large } => {
+            packages::ensure(&[Package { name: "libsnmp-dev", program: Some("net-snmp-config") }])?;
+            let haproxy = if large { haproxy(20, 20, 20_000)? } else { haproxy(60, 12, 700)? };
+            agentx::run(&lbstatd, &haproxy, rounds)
+        }
         Subject::Scale => scale::run(&lbstatd),
     }
 }

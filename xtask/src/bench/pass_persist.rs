@@ -14,7 +14,7 @@ use super::observe::{child_of, cpu};
 use super::responder::{Responder, Row};
 
 /// 51 + 13 × 60 + 23 × 12 + 27 × 700.
-const ROWS: usize = 20_007;
+pub(super) const ROWS: usize = 20_007;
 /// Manager, options, and walks a round.
 const TOOLS: [(&str, &[&str], usize); 2] = [("snmpbulkwalk", &["-On", "-Cr50"], 4), ("snmpwalk", &["-On"], 1)];
 
@@ -45,7 +45,9 @@ pub(super) fn run(lbstatd: &Path, rounds: u8) -> Result<()> {
     })?;
     wait_for("the daemon's socket", || Ok(std::os::unix::net::UnixStream::connect(&control).map(drop)?))?;
     let followed = format!("{} pass-persist --control {}", lbstatd.display(), control.display());
-    let peer = build_peer(dir.path(), &rows(lbstatd, &haproxy.socket())?)?;
+    let rows = rows(lbstatd, &haproxy.socket())?;
+    ensure!(rows.len() == ROWS, "the table has {} rows", rows.len());
+    let peer = build_peer(dir.path(), &rows)?;
 
     let mut contenders = [
         Contender::start("C", peer.display().to_string())?,
@@ -100,7 +102,7 @@ impl Contender {
 }
 
 /// The whole table, as lbstatd answers it.
-fn rows(lbstatd: &Path, socket: &Path) -> Result<Vec<Row>> {
+pub(super) fn rows(lbstatd: &Path, socket: &Path) -> Result<Vec<Row>> {
     let mut responder = Responder::start(Command::new(lbstatd).arg("pass-persist").arg("--stats-socket").arg(socket))?;
     let mut rows: Vec<Row> = Vec::with_capacity(ROWS);
     while let Some(row) = responder.next(rows.last().map_or(LBSTATS, |row| &row.oid))? {
@@ -109,12 +111,11 @@ fn rows(lbstatd: &Path, socket: &Path) -> Result<Vec<Row>> {
         }
         rows.push(row);
     }
-    ensure!(rows.len() == ROWS, "the table has {} rows", rows.len());
     Ok(rows)
 }
 
 /// The C responder with these rows compiled in.
-fn build_peer(dir: &Path, rows: &[Row]) -> Result<PathBuf> {
+pub(super) fn build_peer(dir: &Path, rows: &[Row]) -> Result<PathBuf> {
     let mut header = String::new();
     for Row { oid, kind, value } in rows {
         // Three octal digits cannot run into what follows.
