@@ -12,6 +12,7 @@ use lbstatd_tests::packages::{self, Package};
 use lbstatd_tests::{Haproxy, HaproxyConfig};
 
 mod agent;
+mod agentx;
 mod clients;
 mod observe;
 mod overhead;
@@ -46,6 +47,15 @@ enum Subject {
         #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u8).range(1..))]
         rounds: u8,
     },
+    /// Walks 20,007 varbinds through snmpd's AgentX, from lbstatd and from a C subagent, in turns
+    Agentx {
+        /// Turns; each walks every subagent once or more with each tool
+        #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u8).range(1..))]
+        rounds: u8,
+        /// With 20,000 servers, which are 540,771 varbinds
+        #[arg(long)]
+        large: bool,
+    },
     /// Starts and runs pass-persist on a HAProxy with 20,000 servers
     Scale,
 }
@@ -57,6 +67,11 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         Subject::PassPersist { rounds } => pass_persist::run(&release_with_peer()?, rounds),
         Subject::Overhead { pairs } => overhead::run(pairs),
         Subject::Agent { rounds } => agent::run(&release_with_peer()?, rounds),
+        Subject::Agentx { rounds, large } => {
+            packages::ensure(&[Package { name: "libsnmp-dev", program: Some("net-snmp-config") }])?;
+            let haproxy = if large { haproxy(20, 20, 20_000)? } else { haproxy(60, 12, 700)? };
+            agentx::run(&release_with_peer()?, &haproxy, rounds)
+        }
         Subject::Scale => scale::run(&release_with_peer()?),
     }
 }
