@@ -16,7 +16,9 @@ use std::{
 
 use lbstatd::kernel::{Kernel, Process, ProgramRuns};
 
-const CONNECTIONS: u32 = 20_000;
+/// Connections of one round. Rounds are short and many, because whatever else runs meanwhile disturbs some of them.
+const CONNECTIONS: u32 = 500;
+const ROUNDS: usize = 60;
 /// Connections whose two ends one process holds: the usual limit is 20,000 descriptors.
 const PER_PROCESS: usize = 8_500;
 const STATS: &str = "/proc/sys/kernel/bpf_stats_enabled";
@@ -31,16 +33,14 @@ fn main() {
     let before = fs::read_to_string(STATS).unwrap();
     fs::write(STATS, "1").unwrap();
     let mut kernel = Kernel::load().unwrap();
-    println!("accepted only, {CONNECTIONS} connections of one request each:");
-    churn(&mut kernel, &[]);
-    println!("accepted and outgoing, {CONNECTIONS} connections of one request each:");
-    churn(&mut kernel, &[std::process::id().into()]);
+    println!("time in the programs, {ROUNDS} rounds of {CONNECTIONS} connections with one request each:");
+    churn(&mut kernel, "accepted, the client's end not counted", &[]);
+    churn(&mut kernel, "accepted, and outgoing at the client's end", &[std::process::id().into()]);
     time_samples(&mut kernel, "as it is");
     let listeners = hold_in_children("listeners", 1);
     time_samples(&mut kernel, "1,000 listeners");
     let connections = hold_in_children("connections", 3);
     time_samples(&mut kernel, "1,000 listeners and 51,000 sockets");
-    println!("{:#?}", kernel.runs());
     for mut child in listeners.into_iter().chain(connections) {
         drop(child.stdin.take());
         child.wait().unwrap();
@@ -48,10 +48,22 @@ fn main() {
     fs::write(STATS, before.trim()).unwrap();
 }
 
-fn churn(kernel: &mut Kernel, pids: &[Process]) {
-    kernel.sample(pids).unwrap();
+fn churn(kernel: &mut Kernel, what: &str, processes: &[Process]) {
+    kernel.sample(processes).unwrap();
+    let mut rounds: Vec<_> = (0..ROUNDS).map(|_| round(kernel)).collect();
+    rounds.sort_unstable();
+    let (least, median) = (rounds[0].0, rounds[ROUNDS / 2].0);
+    println!("  {what}: median {median} ns per connection, least {least} ns; a median round:");
+    for (name, runs, nanoseconds) in &rounds[ROUNDS / 2].1 {
+        println!("    {name:<24} {runs:>6} runs, {nanoseconds:>4} ns each");
+    }
+}
+
+/// Nanoseconds per connection, and of each program its runs and their mean.
+fn round(kernel: &Kernel) -> (u128, Vec<(String, u64, u128)>) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let address = listener.local_addr().unwrap();
+    let before = kernel.runs();
     let server = thread::spawn(move || {
         for _ in 0..CONNECTIONS {
             let (mut stream, _) = listener.accept().unwrap();
@@ -60,30 +72,20 @@ fn churn(kernel: &mut Kernel, pids: &[Process]) {
             assert_eq!(stream.read(&mut [0]).unwrap(), 0);
         }
     });
-    let before = kernel.runs();
-    let start = Instant::now();
     for _ in 0..CONNECTIONS {
         let mut stream = TcpStream::connect(address).unwrap();
         stream.write_all(&[0; 100]).unwrap();
         stream.read_exact(&mut [0; 1000]).unwrap();
     }
     server.join().unwrap();
-    let took = start.elapsed();
-    let mut all = Duration::ZERO;
-    for (ProgramRuns { name, runs, time, .. }, before) in kernel.runs().into_iter().zip(before) {
-        let (runs, time) = (runs - before.runs, time - before.time);
-        if runs > 0 {
-            all += time;
-            println!(
-                "  {name:<24} {:>5.2} runs of {:>4} ns each: {:>5} ns per connection",
-                f64::from(u32::try_from(runs).unwrap()) / f64::from(CONNECTIONS),
-                time.as_nanos() / u128::from(runs),
-                (time / CONNECTIONS).as_nanos()
-            );
-        }
-    }
-    let per_connection = (all / CONNECTIONS).as_nanos();
-    println!("  all together             {per_connection} ns of {} ns per connection", (took / CONNECTIONS).as_nanos());
+    let programs = kernel.runs().into_iter().zip(before);
+    let spent: Vec<_> = programs
+        .map(|(ProgramRuns { name, runs, time, .. }, before)| (name, runs - before.runs, time - before.time))
+        .filter(|(_, runs, _)| *runs > 0)
+        .collect();
+    let all: Duration = spent.iter().map(|(_, _, time)| *time).sum();
+    let means = spent.into_iter().map(|(name, runs, time)| (name, runs, time.as_nanos() / u128::from(runs)));
+    ((all / CONNECTIONS).as_nanos(), means.collect())
 }
 
 fn time_samples(kernel: &mut Kernel, what: &str) {

@@ -36,7 +36,8 @@ use crate::haproxy::Limits;
 use crate::publish::Published;
 use join::Join;
 use merge::Merged;
-use probe::{Event, Probe};
+use probe::Event;
+pub use probe::Probe;
 use socket::{Finished, Socket};
 
 /// What is collected, and how often.
@@ -92,7 +93,27 @@ pub async fn run(
     published: Arc<Published>,
     stop: impl Future<Output = ()>,
 ) -> Result<(), CollectError> {
-    let probe = (settings.ebpf != Ebpf::Off).then(Probe::load);
+    let probe = start_kernel(settings.ebpf, false);
+    run_with(settings, probe, published, stop).await
+}
+
+/// Starts the thread that loads the eBPF programs and samples them; it inherits the caller's capabilities and gives them
+/// up by itself, so that the rest of the process need not have them.
+/// With `measure` the kernel measures how long the programs run, if it lets this process ask for that.
+pub fn start_kernel(ebpf: Ebpf, measure: bool) -> Option<Probe> {
+    (ebpf != Ebpf::Off).then(|| Probe::load(measure))
+}
+
+/// As [`run`], with the kernel's thread started already.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_with(
+    settings: Settings,
+    probe: Option<Probe>,
+    published: Arc<Published>,
+    stop: impl Future<Output = ()>,
+) -> Result<(), CollectError> {
     let collection = Collection::new(settings, published, probe);
     tokio::select! {
         () = stop => Ok(()),

@@ -41,6 +41,9 @@ pub struct Settings {
     /// Kernel counters: auto reports why there are none, on refuses to start without [default: auto]
     #[arg(long, value_name = "auto|on|off")]
     pub ebpf: Option<Ebpf>,
+    /// Let the kernel measure how long the eBPF programs run; needs CAP_SYS_ADMIN at the start [default: false]
+    #[arg(long)]
+    pub ebpf_stats: bool,
     /// Time between two collections, from 10ms [default: 1s]
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     #[serde(deserialize_with = "duration")]
@@ -75,6 +78,7 @@ impl Settings {
             control: self.control.or(other.control),
             control_mode: self.control_mode.or(other.control_mode),
             ebpf: self.ebpf.or(other.ebpf),
+            ebpf_stats: self.ebpf_stats || other.ebpf_stats,
             interval: self.interval.or(other.interval),
             mib_root: self.mib_root.or(other.mib_root),
         }

@@ -8,5 +8,6 @@ pub mod faces;
 pub mod haproxy;
 pub mod http;
 pub mod kernel;
+pub mod privileges;
 pub mod prometheus;
 pub mod publish;

@@ -11,6 +11,7 @@ mod hostile;
 mod kernel;
 mod managers;
 mod mib;
+mod network;
 mod nobody;
 mod outages;
 mod privileges;

@@ -5,13 +5,14 @@ use std::time::{Duration, Instant};
 
 use lbstats::{Hook, Program, Source, SourceKind};
 use tokio::sync::mpsc as async_mpsc;
-use tracing::warn;
+use tracing::{debug, info, warn};
 
 use super::note;
 use crate::kernel::{self, HookState, Kernel, KernelLog, Process, Sample};
+use crate::privileges::{describe, keep_what_samples_need};
 
 /// The kernel as a source: the thread's two ends, and what it last said.
-pub(super) struct Probe {
+pub struct Probe {
     /// Dropping it ends the thread.
     asks: mpsc::Sender<Vec<Process>>,
     events: async_mpsc::UnboundedReceiver<Event>,
@@ -54,9 +55,13 @@ pub(super) type Sampler = dyn FnMut(&[Process]) -> (Result<Sample, String>, Vec<
 
 impl Probe {
     /// Loads the eBPF programs in a thread of their own.
-    pub(super) fn load() -> Self {
-        Self::start(|| {
+    pub(super) fn load(measure: bool) -> Self {
+        Self::start(move || {
             let mut kernel = Kernel::load().map_err(|error| error.to_string())?;
+            if measure && let Err(error) = kernel.measure_runs() {
+                warn!("{error}");
+            }
+            give_up_capabilities(&mut kernel);
             let (healthy, log) = (hooks(&kernel), kernel.take_log());
             let sampler = move |processes: &[Process]| {
                 let sample = kernel.sample(processes).map_err(|error| error.to_string());
@@ -119,6 +124,9 @@ impl Probe {
                 self.source.collections = 0;
                 self.state = State::Ready;
                 self.hooks = hooks;
+                if let Ok(capabilities) = describe(std::process::id()) {
+                    debug!("the eBPF programs are loaded; effective capabilities: {capabilities}");
+                }
                 if let Some(log) = log {
                     tokio::spawn(forward(log));
                 }
@@ -180,6 +188,18 @@ fn serve(
         if tell.send(Event::Sampled(sample, hooks, begin.elapsed())).is_err() {
             return;
         }
+    }
+}
+
+/// Of this thread, whose work with them is done.
+fn give_up_capabilities(kernel: &mut Kernel) {
+    match keep_what_samples_need(|| kernel.sample(&[]).map(drop)) {
+        Ok(false) => {}
+        Ok(true) => info!(
+            "the eBPF thread keeps CAP_BPF: this kernel (before 5.19) asks for it whenever counters are read; \
+             `sysctl kernel.unprivileged_bpf_disabled=0` lets it go"
+        ),
+        Err(error) => warn!("the eBPF thread keeps its capabilities: {error}: allow the system call capset"),
     }
 }
 

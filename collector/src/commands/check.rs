@@ -13,6 +13,7 @@ use crate::config::Settings;
 use crate::control::Client;
 use crate::haproxy::{Client as StatsSocket, Limits, Reading};
 use crate::kernel::{HookState, Kernel};
+use crate::privileges;
 
 const PATIENCE: Duration = Duration::from_secs(5);
 const SNMPD_CONF: &str = "/etc/snmp/snmpd.conf";
@@ -135,28 +136,35 @@ fn ebpf(settings: &Settings) -> Vec<Finding> {
     if settings.ebpf == Some(Ebpf::Off) {
         return vec![note("kernel counters are switched off", "`ebpf = \"auto\"` in lbstatd.toml")];
     }
-    let kernel = match Kernel::load() {
+    let mut kernel = match Kernel::load() {
         Ok(kernel) => kernel,
         Err(error) => return vec![Finding { verdict: Verdict::Wrong, what: error.to_string(), mend: String::new() }],
     };
+    let unmeasured = settings.ebpf_stats.then(|| kernel.measure_runs().err()).flatten();
     (kernel.hooks().iter())
         .map(|hook| match &hook.state {
             HookState::Healthy => ok(format!("kernel hook {} works", hook.name)),
             HookState::Unsupported(reason) => note(format!("kernel hook {} is unsupported: {reason}", hook.name), ""),
             HookState::Failed(reason) => wrong(format!("kernel hook {} failed: {reason}", hook.name), ""),
         })
+        .chain(unmeasured.map(|error| wrong(error.to_string(), "")))
         .collect()
 }
 
 fn daemon(settings: &Settings) -> Vec<Finding> {
     let path = settings.control();
-    let snapshot = Client::connect(&path, false).and_then(|mut client| client.next(Some(PATIENCE)));
-    let snapshot = match snapshot {
-        Ok(snapshot) => snapshot,
+    let answer =
+        Client::connect(&path, false).and_then(|mut client| Ok((client.next(Some(PATIENCE))?, client.daemon())));
+    let (snapshot, process) = match answer {
+        Ok(answer) => answer,
         Err(error) => return vec![note(format!("{error:#}"), "")],
     };
     let shown = path.display();
     let mut findings = vec![ok(format!("the daemon answers on {shown}: generation {}", snapshot.generation))];
+    // Others' processes may be hidden (hidepid): that is no fault of the daemon's.
+    if let Some(Ok(capabilities)) = process.map(privileges::describe) {
+        findings.push(ok(format!("the daemon's effective capabilities: {capabilities}")));
+    }
     findings.extend(snapshot.sources.iter().map(|source| {
         let name = [source.kind.name(), &source.target].join(" ");
         let name = name.trim_end();

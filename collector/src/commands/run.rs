@@ -1,5 +1,6 @@
 //! `lbstatd run`: the daemon.
 
+use std::net::TcpListener;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
@@ -15,7 +16,7 @@ use crate::config::{self, Settings};
 use crate::faces::Faces;
 use crate::haproxy::Limits;
 use crate::publish::Published;
-use crate::{control, http};
+use crate::{control, http, privileges};
 
 /// Flags of `run`.
 #[derive(Debug, clap::Args)]
@@ -48,22 +49,39 @@ impl Args {
 /// # Errors
 /// What keeps the daemon from starting.
 pub fn run(settings: &Settings) -> anyhow::Result<()> {
+    let sockets = Sockets::bind(settings)?;
+    let kernel = collect::start_kernel(settings.ebpf.unwrap_or_default(), settings.ebpf_stats);
+    // The runtime's threads come after this, and inherit what is left.
+    if let Err(error) = privileges::keep_what_serving_needs() {
+        tracing::warn!("the daemon keeps its capabilities: {error}: allow the system calls capset and prctl");
+    }
     // Two threads: one collects, one serves; the kernel's samples have a thread of their own.
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    runtime.block_on(serve(settings))
+    runtime.block_on(serve(settings, sockets, kernel))
 }
 
-async fn serve(settings: &Settings) -> anyhow::Result<()> {
+/// Everything that is listened on: bound first, while the daemon has the rights to.
+struct Sockets {
+    control: control::Listener,
+    prometheus: Option<TcpListener>,
+}
+
+impl Sockets {
+    fn bind(settings: &Settings) -> anyhow::Result<Self> {
+        let control = control::bind(&settings.control(), settings.control_mode())?;
+        Ok(Self { control, prometheus: settings.prometheus.map(http::bind).transpose()? })
+    }
+}
+
+async fn serve(settings: &Settings, sockets: Sockets, kernel: Option<collect::Probe>) -> anyhow::Result<()> {
     let (stop, stopped) = watch::channel(false);
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let published = Published::new();
     let faces = Arc::new(Faces::default());
 
-    let control = control::bind(&settings.control(), settings.control_mode())?;
-    tokio::spawn(control::serve(control, published.clone()));
-    if let Some(address) = settings.prometheus {
-        let listener = http::bind(address).await?;
+    tokio::spawn(control::serve(sockets.control, published.clone()));
+    if let Some(listener) = sockets.prometheus {
         let bound = listener.local_addr()?;
         tracing::info!("serving Prometheus on http://{bound}/metrics");
         tokio::spawn(http::serve(listener, published.clone()));
@@ -73,7 +91,8 @@ async fn serve(settings: &Settings) -> anyhow::Result<()> {
     let stopping = async move {
         let _ = stopped_too.wait_for(|stop| *stop).await;
     };
-    let mut collection = tokio::spawn(collect::run(collect_settings(settings, faces), published.clone(), stopping));
+    let collection = collect::run_with(collect_settings(settings, faces), kernel, published.clone(), stopping);
+    let mut collection = tokio::spawn(collection);
     tokio::spawn(tell_ready(published));
 
     tokio::select! {
@@ -100,6 +119,9 @@ fn collect_settings(settings: &Settings, faces: Arc<Faces>) -> collect::Settings
 async fn tell_ready(published: Arc<Published>) {
     let mut changes = published.changes();
     if changes.wait_for(|generation| *generation > 0).await.is_ok() {
+        if let Ok(capabilities) = privileges::describe(std::process::id()) {
+            tracing::debug!("effective capabilities: {capabilities}");
+        }
         notify("READY=1");
     }
 }

@@ -60,6 +60,15 @@ pub enum KernelError {
         /// The kernel's answer and the last line of the verifier's.
         reason: String,
     },
+    /// The kernel does not measure how long its BPF programs run.
+    #[error(
+        "the run time of the kernel programs is not measured: {reason}: give this process CAP_SYS_ADMIN until it has \
+         loaded them, or `sysctl kernel.bpf_stats_enabled=1`"
+    )]
+    NotMeasured {
+        /// The kernel's answer.
+        reason: io::Error,
+    },
     /// Reading the counters failed.
     #[error("reading the kernel counters failed: {what}: {reason}: restart the daemon if this persists")]
     Sample {

@@ -19,6 +19,7 @@
 use std::{
     collections::{BTreeMap, HashSet},
     io::{ErrorKind, Read},
+    os::fd::OwnedFd,
 };
 
 use aya::{
@@ -78,6 +79,8 @@ pub struct Kernel {
     ebpf: Ebpf,
     hooks: Vec<Hook>,
     log: Option<KernelLog>,
+    /// Open while runs are measured.
+    measuring: Option<OwnedFd>,
     control: Array<MapData, Control>,
     rows: HashMap<MapData, u64, Row>,
     adopters: HashMap<MapData, Address, u64>,
@@ -127,6 +130,7 @@ impl Kernel {
             ebpf,
             hooks,
             log,
+            measuring: None,
             totals: Totals::new(namespace, accept_wait),
             overflows: Overflows::begin(),
             servers: Servers::new(namespace),
@@ -208,6 +212,16 @@ impl Kernel {
     #[must_use]
     pub fn runs(&self) -> Vec<ProgramRuns> {
         runs::read(&self.ebpf)
+    }
+
+    /// Lets the kernel measure the programs' runs (`BPF_ENABLE_STATS`) while this value lives; see [`Self::runs`]. It
+    /// then does so for all BPF programs of the host, and takes some 50 ns of each run.
+    ///
+    /// # Errors
+    /// [`KernelError::NotMeasured`] without CAP_SYS_ADMIN, unless the administrator has switched it on.
+    pub fn measure_runs(&mut self) -> Result<(), KernelError> {
+        self.measuring = runs::measure()?;
+        Ok(())
     }
 
     /// The programs' log, for a task that forwards it; `None` if it was taken before or nobody listens to the target
