@@ -235,20 +235,21 @@ fn a_restart_is_another_boot_of_the_same_engine() {
 #[test]
 fn what_is_wrong_with_its_files_stops_version_3_alone() {
     let zoo = zoo::start(Level::User);
-    let spoil: [(&dyn Fn(&State), &str); 4] = [
+    type Spoil = fn(&State);
+    let spoil: [(Spoil, &str); 4] = [
         (
-            &|state| std::fs::set_permissions(state.users(), std::fs::Permissions::from_mode(0o644)).unwrap(),
+            |state| std::fs::set_permissions(state.users(), std::fs::Permissions::from_mode(0o644)).unwrap(),
             "chmod 0600",
         ),
-        (&|state| std::fs::remove_file(state.path().join("snmp-engine.toml")).unwrap(), "add the users again"),
+        (|state| std::fs::remove_file(state.path().join("snmp-engine.toml")).unwrap(), "add the users again"),
         (
-            &|state| {
+            |state| {
                 // Root may write everywhere, but not over a folder.
                 std::fs::create_dir_all(state.path().join("snmp-engine.toml.new/x")).unwrap();
             },
             "cannot write",
         ),
-        (&|state| std::fs::write(state.users(), "engine-id = 5\n").unwrap(), "snmp-users.toml:1: invalid type"),
+        (|state| std::fs::write(state.users(), "engine-id = 5\n").unwrap(), "snmp-users.toml:1: invalid type"),
     ];
     for (spoil, complaint) in spoil {
         let (state, at) = (State::new(), address());
@@ -305,14 +306,20 @@ fn passphrases_are_typed_and_users_come_and_go_while_it_runs() {
     reload();
     wait_for("the second user", || {
         let output = get("second")?;
-        Ok(ensure!(output.status.success(), "{output:?}"))
+        {
+            ensure!(output.status.success(), "{output:?}");
+            Ok(())
+        }
     })
     .unwrap();
     assert!(state.user(&["remove", "monitor"]).status.success());
     reload();
     wait_for("the first user to be forgotten", || {
         let output = get("monitor")?;
-        Ok(ensure!(output.stderr.contains("Unknown user name"), "{output:?}"))
+        {
+            ensure!(output.stderr.contains("Unknown user name"), "{output:?}");
+            Ok(())
+        }
     })
     .unwrap();
     let unknown = state.user(&["remove", "monitor"]);
@@ -320,7 +327,10 @@ fn passphrases_are_typed_and_users_come_and_go_while_it_runs() {
     // A broken file changes nothing.
     std::fs::write(state.users(), "nonsense").unwrap();
     reload();
-    wait_for("the complaint", || Ok(ensure!(lbstatd.log().contains("users stay as they were"), "{}", lbstatd.log())))
-        .unwrap();
+    wait_for("the complaint", || {
+        ensure!(lbstatd.log().contains("users stay as they were"), "{}", lbstatd.log());
+        Ok(())
+    })
+    .unwrap();
     succeeded(get("second").unwrap());
 }
