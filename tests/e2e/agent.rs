@@ -190,10 +190,8 @@ fn strangers_get_no_answer_and_are_counted() {
     }
     wait_for("all of them to be counted", || {
         let counters = [counter(&snmp, 4), counter(&snmp, 6), counter(&snmp, 3)];
-        {
-            ensure!(counters == [2, 3, 1], "{counters:?}");
-            Ok(())
-        }
+        ensure!(counters == [2, 3, 1], "{counters:?}");
+        Ok(())
     })
     .unwrap();
     let (packets, sent) = (counter(&snmp, 1), counter(&snmp, 2));

@@ -113,6 +113,9 @@ fn every_protocol_is_spoken_with_net_snmp_and_async_snmp() {
     // One cell at a time, too.
     let options = user(&names[0], "authPriv", PROTOCOLS[0]);
     assert_eq!(succeeded(snmp.tool("snmpwalk", &options, &[ROOTS[0]]).unwrap()), expected);
+    // The engine and what it counts.
+    let scalars = snmp.bulk_walk(".1.3.6.1.6.3").unwrap();
+    assert!(scalars.len() == 15 && scalars.is_sorted_by(|one, next| one.oid < next.oid), "{scalars:?}");
     let bad = number(&snmp, &format!("{USM_STATS}.5.0")) + number(&snmp, &format!("{USM_STATS}.6.0"));
     assert_eq!(bad, 0, "wrong digests and decryption errors");
 }
@@ -234,8 +237,8 @@ fn a_restart_is_another_boot_of_the_same_engine() {
 
 #[test]
 fn what_is_wrong_with_its_files_stops_version_3_alone() {
-    let zoo = zoo::start(Level::User);
     type Spoil = fn(&State);
+    let zoo = zoo::start(Level::User);
     let spoil: [(Spoil, &str); 4] = [
         (
             |state| std::fs::set_permissions(state.users(), std::fs::Permissions::from_mode(0o644)).unwrap(),
@@ -306,20 +309,16 @@ fn passphrases_are_typed_and_users_come_and_go_while_it_runs() {
     reload();
     wait_for("the second user", || {
         let output = get("second")?;
-        {
-            ensure!(output.status.success(), "{output:?}");
-            Ok(())
-        }
+        ensure!(output.status.success(), "{output:?}");
+        Ok(())
     })
     .unwrap();
     assert!(state.user(&["remove", "monitor"]).status.success());
     reload();
     wait_for("the first user to be forgotten", || {
         let output = get("monitor")?;
-        {
-            ensure!(output.stderr.contains("Unknown user name"), "{output:?}");
-            Ok(())
-        }
+        ensure!(output.stderr.contains("Unknown user name"), "{output:?}");
+        Ok(())
     })
     .unwrap();
     let unknown = state.user(&["remove", "monitor"]);
