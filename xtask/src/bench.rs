@@ -11,11 +11,13 @@ use anyhow::{Context, Result, bail};
 use lbstatd_tests::packages::{self, Package};
 use lbstatd_tests::{Haproxy, HaproxyConfig};
 
+mod churn;
 mod clients;
 mod observe;
 mod overhead;
 mod pass_persist;
 mod responder;
+mod sample;
 mod scale;
 
 /// Options.
@@ -39,6 +41,20 @@ enum Subject {
         #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u16).range(1..))]
         pairs: u16,
     },
+    /// Shakes HAProxy for minutes: connections at full rate, listeners and servers that come and go, reloads
+    Churn {
+        /// For how long
+        #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..))]
+        minutes: u16,
+    },
+    /// Times samples of the kernel, with up to 1,000 listeners and 50,000 open sockets
+    Sample,
+    /// Opens connections and keeps them, for `sample`
+    #[command(hide = true)]
+    Hold {
+        /// How many
+        connections: usize,
+    },
     /// Starts and runs pass-persist on a HAProxy with 20,000 servers
     Scale,
 }
@@ -48,6 +64,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     match args.subject {
         Subject::PassPersist { rounds } => pass_persist::run(&release_with_peer()?, rounds),
         Subject::Overhead { pairs } => overhead::run(pairs),
+        Subject::Churn { minutes } => churn::run(&build_release()?, minutes),
+        Subject::Sample => sample::run(&build_release()?),
+        Subject::Hold { connections } => sample::hold(connections),
         Subject::Scale => scale::run(&release_with_peer()?),
     }
 }

@@ -1,6 +1,7 @@
 //! What the kernel says of a process.
 
 use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -10,11 +11,25 @@ use anyhow::{Context, Result};
 pub(super) fn cpu(pid: u32) -> Result<Duration> {
     let mut sum = Duration::ZERO;
     for task in fs::read_dir(format!("/proc/{pid}/task"))? {
-        let text = fs::read_to_string(task?.path().join("schedstat"))?;
-        let nanoseconds = text.split(' ').next().context("an empty schedstat")?.parse()?;
-        sum += Duration::from_nanos(nanoseconds);
+        sum += cpu_of_task(&task?.path())?;
     }
     Ok(sum)
+}
+
+/// The same of its one thread of this name.
+pub(super) fn cpu_of_thread(pid: u32, name: &str) -> Result<Duration> {
+    for task in fs::read_dir(format!("/proc/{pid}/task"))? {
+        let path = task?.path();
+        if fs::read_to_string(path.join("comm"))?.trim_end() == name {
+            return cpu_of_task(&path);
+        }
+    }
+    anyhow::bail!("process {pid} has no thread {name}")
+}
+
+fn cpu_of_task(task: &Path) -> Result<Duration> {
+    let text = fs::read_to_string(task.join("schedstat"))?;
+    Ok(Duration::from_nanos(text.split(' ').next().context("an empty schedstat")?.parse()?))
 }
 
 /// Memory of a process in MB, as `/proc/PID/status` has it under this name (`VmRSS`, `VmHWM`).
