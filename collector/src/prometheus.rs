@@ -177,7 +177,7 @@ fn first_word(text: &[u8]) -> &[u8] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use lbstats::schema::{PROCESS, SERVER};
+    use lbstats::schema::{LISTENER, PROCESS, SERVER};
     use lbstats::{Field, TableBuilder};
 
     fn servers(rows: &[(u64, &'static str, &'static str)]) -> Arc<Snapshot> {
@@ -223,6 +223,63 @@ mod tests {
             Some(&r#"haproxy_server_queue_time_average_seconds{proxy="www",server="a\"b"} 1.5"#)
         );
         assert!(lines_of(&page, "haproxy_server_bytes_in_total").is_empty());
+    }
+
+    #[test]
+    fn a_histogram_has_a_bucket_an_octave_and_namespaces_a_label() {
+        let mut builder = TableBuilder::new(&LISTENER);
+        let mut handshake = Histogram { sum: 190, ..Histogram::EMPTY };
+        (handshake.buckets[0], handshake.buckets[3], handshake.buckets[47]) = (2, 1, 1);
+        for namespace in [0, 4_026_531_999] {
+            builder
+                .push(|_, column| match column.source {
+                    "namespace" => Field::Number(namespace),
+                    "address_type" => Field::Number(1),
+                    "address_octets" => Field::Text(&[10, 0, 0, 1]),
+                    "port" => Field::Number(80),
+                    "proxy" => Field::Text(b"www"),
+                    "address" => Field::Text(b"10.0.0.1:80"),
+                    "handshake" => Field::Histogram(&handshake),
+                    "lifetime" => Field::Histogram(&Histogram::EMPTY),
+                    "closed_by_peer" => Field::Number(3),
+                    "resets_sent" => Field::Number(4),
+                    _ => Field::Absent,
+                })
+                .unwrap();
+        }
+        let page = exposition(&Arc::new(Snapshot { listeners: Arc::new(builder.finish().0), ..Snapshot::empty() }));
+        let family = |name: &str| page.lines().filter(|line| line.contains(name)).collect::<Vec<_>>();
+        let handshake = family("haproxy_kernel_handshake_seconds");
+        // Two heads; and for each row sum, count and 25 buckets.
+        assert_eq!(handshake.len(), 2 + 2 * 27);
+        expect_test::expect![[r#"
+            # HELP haproxy_kernel_handshake_seconds Round trip of the handshake, from the SYN-ACK to the client's ACK, of accepted connections
+            # TYPE haproxy_kernel_handshake_seconds histogram
+            haproxy_kernel_handshake_seconds_sum{proxy="www",address="10.0.0.1:80"} 0.00019
+            haproxy_kernel_handshake_seconds_count{proxy="www",address="10.0.0.1:80"} 4
+            haproxy_kernel_handshake_seconds_bucket{le="0.000016",proxy="www",address="10.0.0.1:80"} 2
+            haproxy_kernel_handshake_seconds_bucket{le="0.000032",proxy="www",address="10.0.0.1:80"} 2
+            haproxy_kernel_handshake_seconds_bucket{le="0.000064",proxy="www",address="10.0.0.1:80"} 3"#]]
+        .assert_eq(&handshake[..7].join("\n"));
+        assert_eq!(
+            handshake[27..30],
+            [
+                r#"haproxy_kernel_handshake_seconds_bucket{le="134.217728",proxy="www",address="10.0.0.1:80"} 3"#,
+                r#"haproxy_kernel_handshake_seconds_bucket{le="+Inf",proxy="www",address="10.0.0.1:80"} 4"#,
+                r#"haproxy_kernel_handshake_seconds_sum{proxy="www",address="10.0.0.1:80",namespace="4026531999"} 0.00019"#,
+            ]
+        );
+        let lifetime = family("haproxy_kernel_connection_duration_seconds_bucket");
+        assert!(
+            lifetime[0].contains(r#"le="0.001024""#) && lifetime[23].contains(r#"le="8589.934592""#),
+            "{lifetime:#?}"
+        );
+        expect_test::expect![[r#"
+            haproxy_kernel_connections_closed_total{proxy="www",address="10.0.0.1:80",kind="peer"} 3
+            haproxy_kernel_connections_closed_total{proxy="www",address="10.0.0.1:80",namespace="4026531999",kind="peer"} 3
+            haproxy_kernel_connections_closed_total{proxy="www",address="10.0.0.1:80",kind="reset_sent"} 4
+            haproxy_kernel_connections_closed_total{proxy="www",address="10.0.0.1:80",namespace="4026531999",kind="reset_sent"} 4"#]]
+        .assert_eq(&family("haproxy_kernel_connections_closed_total{").join("\n"));
     }
 
     #[test]

@@ -7,6 +7,7 @@
 mod histogram;
 pub mod mib;
 mod oid;
+pub mod reference;
 pub mod schema;
 mod snapshot;
 mod table;
