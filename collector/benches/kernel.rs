@@ -97,7 +97,13 @@ fn time_samples(kernel: &mut Kernel, what: &str) {
         })
         .collect();
     times.sort_unstable();
-    println!("a sample, {what}: median {:?}, worst of {} {:?}", times[10], times.len(), times[20]);
+    println!(
+        "a sample, {what}: median {:?}, least {:?}, worst of {} {:?}",
+        times[10],
+        times[0],
+        times.len(),
+        times[20]
+    );
 }
 
 fn hold_in_children(what: &str, processes: usize) -> Vec<Child> {

@@ -4,39 +4,17 @@
 //! two compilers, agree on every byte.
 #![cfg_attr(not(feature = "user"), no_std)]
 
+mod histogram;
+mod offsets;
+
+pub use histogram::{HISTOGRAM_BUCKETS, Histogram, LIFETIME_SCALE, bound, bucket};
+pub use offsets::{ABSENT, Offsets};
+
 /// Listeners that can be counted at the same time; more are refused and reported through [`Control::refused`].
 pub const MAX_LISTENERS: usize = 8192;
 
 /// Processes whose sockets can be told from others' at the same time.
 pub const MAX_OWNERS: usize = 1024;
-
-/// Buckets of a histogram, the unbounded last one included.
-pub const HISTOGRAM_BUCKETS: usize = 48;
-
-/// The unit of lifetimes in histograms, in microseconds: bounds are this many times those of other histograms, from
-/// 1 ms to 2.4 h.
-pub const LIFETIME_SCALE: u64 = 64;
-
-/// Upper bound of a bucket, inclusive: 16, 24, 32, 48, 64, 96 … The last bucket has none.
-#[must_use]
-pub const fn bound(bucket: usize) -> u64 {
-    (if bucket.is_multiple_of(2) { 16 } else { 24 }) << (bucket / 2)
-}
-
-/// The bucket of a value.
-#[must_use]
-#[inline(always)]
-pub const fn bucket(value: u64) -> usize {
-    // One less makes the bounds inclusive: 17..=24 is 16..=23, whose two highest bits are 10, and 25..=32 has 11.
-    let below = value.saturating_sub(1);
-    if below < 16 {
-        return 0;
-    }
-    let exponent = 63 - below.leading_zeros() as usize;
-    let half = (below >> (exponent - 1) & 1) as usize;
-    let bucket = 2 * (exponent - 4) + half + 1;
-    if bucket < HISTOGRAM_BUCKETS { bucket } else { HISTOGRAM_BUCKETS - 1 }
-}
 
 /// Destinations that can be counted at the same time; more are refused and reported through [`Control::refused_servers`].
 pub const MAX_SERVERS: usize = 8192;
@@ -133,16 +111,6 @@ pub mod failure {
     pub const KINDS: usize = 4;
 }
 
-/// A log-linear histogram. Unit: microseconds.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Histogram {
-    /// Values by [`bucket`].
-    pub buckets: [u64; HISTOGRAM_BUCKETS],
-    /// Sum of the values.
-    pub sum: u64,
-}
-
 /// The counters of connections, incoming or outgoing. Every one only grows.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -223,22 +191,6 @@ pub struct Server {
     pub connects: u64,
     /// Attempts that failed, by how: see [`failure`].
     pub failed: [u64; failure::KINDS],
-}
-
-impl Default for Histogram {
-    fn default() -> Self {
-        Self { buckets: [0; HISTOGRAM_BUCKETS], sum: 0 }
-    }
-}
-
-impl Histogram {
-    /// Adds another one.
-    pub fn add(&mut self, other: &Self) {
-        for (bucket, more) in self.buckets.iter_mut().zip(other.buckets) {
-            *bucket += more;
-        }
-        self.sum += other.sum;
-    }
 }
 
 impl Connections {
@@ -323,102 +275,6 @@ pub struct Control {
     pub refused_servers: u64,
 }
 
-/// Where the running kernel keeps the fields that the programs read, in bytes from the start of the structure, found by
-/// name in the kernel's BTF. [`ABSENT`] where this kernel lacks an optional one.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Offsets {
-    /// `sock_common.skc_family`, u16.
-    pub family: u32,
-    /// `sock_common.skc_state`, u8.
-    pub state: u32,
-    /// `sock_common.skc_num`, u16.
-    pub port: u32,
-    /// `sock_common.skc_rcv_saddr`, u32.
-    pub ip4: u32,
-    /// `sock_common.skc_v6_rcv_saddr`, 16 bytes; optional.
-    pub ip6: u32,
-    /// `sock_common.skc_daddr`, u32.
-    pub remote_ip4: u32,
-    /// `sock_common.skc_v6_daddr`, 16 bytes; optional.
-    pub remote_ip6: u32,
-    /// `sock_common.skc_dport`, u16 in network byte order.
-    pub remote_port: u32,
-    /// `sock_common.skc_cookie`, u64.
-    pub cookie: u32,
-    /// `sock_common.skc_flags`, unsigned long.
-    pub flags: u32,
-    /// `sock_common.skc_net.net`, pointer to `struct net`; optional.
-    pub net: u32,
-    /// `net.ns.inum`, u32; optional.
-    pub net_inum: u32,
-    /// `sock.sk_drops`, u32.
-    pub drops: u32,
-    /// `sock.sk_ack_backlog`, u32.
-    pub backlog: u32,
-    /// `sock.sk_max_ack_backlog`, u32.
-    pub backlog_limit: u32,
-    /// `sock.sk_err`, int.
-    pub error: u32,
-    /// `inet_connection_sock.icsk_accept_queue.qlen`, int.
-    pub syn_backlog: u32,
-    /// `tcp_sock.srtt_us`, u32: eight times the smoothed round-trip time.
-    pub srtt: u32,
-    /// `tcp_sock.segs_in`, u32.
-    pub segments_in: u32,
-    /// `tcp_sock.data_segs_in`, u32.
-    pub data_segments_in: u32,
-    /// `tcp_sock.segs_out`, u32.
-    pub segments_out: u32,
-    /// `tcp_sock.total_retrans`, u32.
-    pub retransmits: u32,
-    /// `tcp_sock.bytes_received`, u64.
-    pub bytes_received: u32,
-    /// `tcp_sock.bytes_acked`, u64.
-    pub bytes_acked: u32,
-    /// `tcp_sock.snd_una`, u32.
-    pub snd_una: u32,
-    /// `tcp_sock.write_seq`, u32.
-    pub write_seq: u32,
-    /// `tcp_sock.delivered`, u32.
-    pub delivered: u32,
-    /// `socket.sk`, pointer to `struct sock`; optional.
-    pub socket_sk: u32,
-    /// `task_struct.tgid`, u32; optional, as what follows.
-    pub tgid: u32,
-    /// `task_struct.pid`, u32.
-    pub pid: u32,
-    /// `task_struct.real_parent`, pointer to `struct task_struct`.
-    pub parent: u32,
-    /// `task_struct.group_leader`, likewise.
-    pub leader: u32,
-    /// `task_struct.comm`, 16 bytes.
-    pub comm: u32,
-    /// `task_struct.thread_pid`, pointer to `struct pid`.
-    pub thread_pid: u32,
-    /// `pid.level`, u32.
-    pub level: u32,
-    /// `pid.numbers`, an array of `struct upid`.
-    pub numbers: u32,
-    /// `upid.nr`, int.
-    pub number: u32,
-    /// `upid.ns`, pointer to `struct pid_namespace`.
-    pub number_namespace: u32,
-    /// Not an offset: size of `struct upid`.
-    pub number_size: u32,
-    /// Not an offset: the bit of `SOCK_DONE` in `flags`.
-    pub sock_done: u32,
-    /// Not an offset: the bit of `SOCK_DEAD` in `flags`.
-    pub sock_dead: u32,
-    /// Not an offset: inode number of the network namespace of user space.
-    pub namespace: u32,
-    /// Not an offset: how many arguments `inet_csk_accept` takes; its return value is behind them.
-    pub accept_arguments: u32,
-}
-
-/// The offset of a field that the running kernel lacks.
-pub const ABSENT: u32 = u32::MAX;
-
 const _: () = {
     assert!(size_of::<Address>() == 24);
     assert!(size_of::<Socket>() == 80);
@@ -446,19 +302,4 @@ mod pod {
     }
 
     pod!(Address Control Found Listener Offsets Server Socket);
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_value_falls_between_the_bounds_of_its_bucket() {
-        let bounds = (0..HISTOGRAM_BUCKETS - 1).map(bound);
-        for value in bounds.flat_map(|bound| [bound - 1, bound, bound + 1]).chain([0, 1, u64::MAX]) {
-            let bucket = bucket(value);
-            assert!(bucket == 0 || bound(bucket - 1) < value, "{value} is in bucket {bucket}");
-            assert!(bucket == HISTOGRAM_BUCKETS - 1 || value <= bound(bucket), "{value} is in bucket {bucket}");
-        }
-    }
 }

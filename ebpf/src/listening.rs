@@ -7,7 +7,7 @@ use crate::{
     atomic::{add, exchange, raise},
     count::{self, NEW_SOCKET},
     maps::{add_adopter, control, cookie, listener, listener_or_insert, offset, socket, socket_or_insert},
-    sock::{Tcp, peek},
+    sock::{LISTEN, Tcp, peek},
 };
 
 /// How many samples adopt older connections once an unknown listener was met: this one, and one more for connections
@@ -76,6 +76,11 @@ pub(crate) fn visit(tcp: Tcp, control: *mut Control) {
         (*row).backlog_limit = tcp.backlog_limit();
         (*row).pass = pass;
         (*row).gone = 0;
+        // In another namespace the visit holds no lock: the socket may have stopped listening meanwhile.
+        if tcp.state() != LISTEN {
+            (*row).socket = 0;
+            (*row).gone = 1;
+        }
     }
 }
 

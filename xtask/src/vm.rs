@@ -157,7 +157,7 @@ impl Outcome {
             release: release.to_owned(),
             findings: check.lines().skip(2).filter(about_kernel).map(str::to_owned).collect(),
             tests: tests.lines().filter_map(ended).collect(),
-            skipped: tests.lines().find_map(|line| line.strip_prefix("SKIPPED ")).map(str::to_owned),
+            skipped: tests.lines().find_map(|line| line.strip_prefix("SKIPPED kernel tests: ")).map(str::to_owned),
             status: status.lines().next().unwrap_or_default().trim().to_owned(),
         })
     }

@@ -74,10 +74,9 @@ impl<'a> Btf<'a> {
     /// [`BtfError::NoType`], [`BtfError::NoMember`]; [`BtfError::WrongSize`] for a bit field, or if the member's size is
     /// not `size`.
     pub(crate) fn member(&self, structure: &str, path: &str, size: u32) -> Result<Member, BtfError> {
-        let wrong_size = || BtfError::WrongSize(structure.to_owned(), path.to_owned(), size);
         let (bits, id) = self.locate(structure, path)?;
         if bits % 8 != 0 || self.size(id) != Some(size) {
-            return Err(wrong_size());
+            return Err(BtfError::WrongSize(structure.to_owned(), path.to_owned(), size));
         }
         Ok(Member { offset: bits / 8, size })
     }

@@ -3,7 +3,10 @@
 use std::{
     net::{Ipv4Addr, TcpStream},
     thread,
+    time::{Duration, Instant},
 };
+
+use lbstatd::kernel::HookState;
 
 use crate::sockets::*;
 
@@ -65,6 +68,27 @@ fn handshakes_are_timed_and_those_that_hang_are_seen() {
     assert_eq!((now.handshake.count(), now.rtt.count(), now.lifetime.count()), (30, 30, 30));
     assert!(now.handshake.sum > 0 && now.handshake.sum < 1_000_000 && now.rtt.sum < 30_000_000, "{now:?}");
     assert_eq!((now.syn_backlog, now.synack_retransmits), (0, 0));
+}
+
+#[test]
+fn the_wait_in_the_accept_queue_is_timed_where_the_kernel_allows_it() {
+    let Some(mut kernel) = kernel() else { return };
+    let (listener, address) = listen_on(Ipv4Addr::LOCALHOST);
+    let works = kernel.hooks().iter().any(|h| h.name == "inet_csk_accept" && h.state == HookState::Healthy);
+    let before = entry(&mut kernel, address);
+    assert_eq!(before.accept_wait.is_some(), works);
+    if !works {
+        return;
+    }
+    let waiting = [TcpStream::connect(address).unwrap(), TcpStream::connect(address).unwrap()];
+    let since = Instant::now();
+    wait_for(&mut kernel, address, |l| l.backlog == 2 && since.elapsed() > Duration::from_millis(50));
+    let servers = [listener.accept().unwrap(), listener.accept().unwrap()];
+    let waited = entry(&mut kernel, address).accept_wait.unwrap();
+    assert_eq!(waited.count(), 2);
+    let (least, most) = (100_000, 2 * u64::try_from(since.elapsed().as_micros()).unwrap() + 200_000);
+    assert!((least..=most).contains(&waited.sum), "{} us", waited.sum);
+    drop((waiting, servers));
 }
 
 #[test]
