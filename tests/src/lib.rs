@@ -6,6 +6,7 @@
 
 mod apt;
 mod backend;
+mod churn;
 mod haproxy;
 mod kernels;
 mod lbstatd;
@@ -23,6 +24,7 @@ mod versions;
 mod wait;
 
 pub use backend::{Backend, Reply};
+pub use churn::{Churn, Shaken};
 pub use haproxy::{Haproxy, HaproxyConfig, Level, stats_command};
 pub use kernels::{KERNELS, debian_kernel};
 pub use lbstatd::{Lbstatd, LbstatdConfig, lbstatd_binary};

@@ -13,11 +13,13 @@ use lbstatd_tests::{Haproxy, HaproxyConfig};
 
 mod agent;
 mod agentx;
+mod churn;
 mod clients;
 mod observe;
 mod overhead;
 mod pass_persist;
 mod responder;
+mod sample;
 mod scale;
 
 /// Options.
@@ -56,6 +58,20 @@ enum Subject {
         #[arg(long)]
         large: bool,
     },
+    /// Shakes HAProxy for minutes: connections at full rate, listeners and servers that come and go, reloads
+    Churn {
+        /// For how long
+        #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..))]
+        minutes: u16,
+    },
+    /// Times samples of the kernel, with up to 1,000 listeners and 50,000 open sockets
+    Sample,
+    /// Opens connections and keeps them, for `sample`
+    #[command(hide = true)]
+    Hold {
+        /// How many
+        connections: usize,
+    },
     /// Starts and runs pass-persist on a HAProxy with 20,000 servers
     Scale,
 }
@@ -72,6 +88,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             let haproxy = if large { haproxy(20, 20, 20_000)? } else { haproxy(60, 12, 700)? };
             agentx::run(&release_with_peer()?, &haproxy, rounds)
         }
+        Subject::Churn { minutes } => churn::run(&build_release()?, minutes),
+        Subject::Sample => sample::run(&build_release()?),
+        Subject::Hold { connections } => sample::hold(connections),
         Subject::Scale => scale::run(&release_with_peer()?),
     }
 }

@@ -22,6 +22,9 @@ const WINDOWS: [(&str, Duration); 3] = [
 ];
 const MINUTE: Duration = Duration::from_secs(60);
 
+/// Listeners that are not in a sample, of which the windows are kept nevertheless.
+const MAX_ABSENT: usize = 1024;
+
 /// A network namespace and an address in it.
 pub(super) type Key = (u32, SocketAddr);
 
@@ -74,6 +77,10 @@ impl Listeners {
             self.0.insert(key, kept);
             push(&mut builder, listener, name.unwrap_or_default(), &derived);
         }
+        // One that is gone for a restart of HAProxy comes back with its peaks.
+        let (_, longest) = WINDOWS[2];
+        let recent = |kept: &Kept| kept.last.is_some_and(|(then, _)| now.saturating_sub(then) <= longest);
+        self.0.extend(before.into_iter().filter(|(_, kept)| recent(kept)).take(MAX_ABSENT));
         builder.finish().0
     }
 }
@@ -344,6 +351,22 @@ mod tests {
         assert_eq!(number("rtt_p50"), None);
         assert_eq!(table.histogram(LISTENER.place("handshake").unwrap(), 0).unwrap().count(), 3);
         assert_eq!(table.histogram(LISTENER.place("accept_wait").unwrap(), 0), None);
+    }
+
+    #[test]
+    fn a_listener_that_comes_back_still_has_its_peak() {
+        let mut listeners = Listeners::default();
+        let mut one = listener("127.0.0.1:80", true);
+        one.backlog_peak = 99;
+        let mut at = |second, sample: &[Listener]| {
+            let table = listeners.join(sample, &Names::default(), Duration::from_secs(second));
+            let peak = LISTENER.place("backlog_peak_5m").unwrap();
+            (!table.is_empty()).then(|| table.number(peak, 0).unwrap())
+        };
+        assert_eq!(at(0, std::slice::from_ref(&one)), Some(99));
+        assert_eq!(at(1, &[]), None);
+        one.backlog_peak = 1;
+        assert_eq!(at(2, std::slice::from_ref(&one)), Some(99));
     }
 
     #[test]

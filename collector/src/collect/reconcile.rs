@@ -8,7 +8,7 @@
 //! reading ever shows; while things settle after a reload, that is taken to be what the kernel completed and nobody
 //! waits for.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use lbstats::schema::{FRONTEND, KERNEL_FRONTEND};
@@ -19,6 +19,9 @@ use super::merge;
 use super::socket::Kept;
 use crate::haproxy::Bound;
 use crate::kernel::Listener;
+
+/// More addresses than the kernel's part ever remembers.
+pub(super) const MAX_REMEMBERED: usize = 1 << 16;
 
 /// Comparisons after the first, or after a reload, within which the two counts are brought together.
 const SETTLING: u32 = 10;
@@ -32,7 +35,8 @@ pub(super) struct Counter {
 /// What is kept of the frontends from one sample to the next.
 #[derive(Default)]
 pub(super) struct Frontends {
-    /// What each listener of the last sample had accepted; none before the first sample.
+    /// What each listener had accepted when it was last sampled; none before the first sample. The kernel's total goes
+    /// on where an address is listened on again, so that one that is gone is not forgotten.
     accepted: Option<HashMap<Key, u64>>,
     /// HAProxy's `conn_tot`, by the place of its socket, process number and name.
     connections: HashMap<(usize, u32, String), Counter>,
@@ -135,20 +139,20 @@ impl Frontends {
 
     /// Adds to each frontend what its listeners have accepted since the last sample.
     fn count(&mut self, sample: &[Listener], names: &Names<'_>, seen: &mut BTreeMap<&str, Seen>) {
-        let mut accepted = HashMap::with_capacity(sample.len());
+        let first = self.accepted.is_none();
+        let accepted = self.accepted.get_or_insert_default();
+        if accepted.len() > MAX_REMEMBERED {
+            let there: HashSet<Key> = sample.iter().map(|listener| (listener.namespace, listener.address)).collect();
+            accepted.retain(|key, _| there.contains(key));
+        }
         for listener in sample {
-            let key = (listener.namespace, listener.address);
-            accepted.insert(key, listener.accepted);
+            // One that is new since the last sample counted from nothing.
+            let before = accepted.insert((listener.namespace, listener.address), listener.accepted).unwrap_or(0);
             let Some(seen) = names.of(listener).and_then(|name| seen.get_mut(name)) else { continue };
             seen.listeners += 1;
             seen.backlog += listener.backlog;
-            seen.accepted += match &self.accepted {
-                // One that is new since then counted from nothing.
-                Some(before) => listener.accepted.saturating_sub(before.get(&key).copied().unwrap_or(0)),
-                None => 0,
-            };
+            seen.accepted += if first { 0 } else { listener.accepted.saturating_sub(before) };
         }
-        self.accepted = Some(accepted);
     }
 }
 
@@ -292,6 +296,15 @@ mod tests {
         bench.with(&said, 100, 0);
         assert_eq!(bench.with(&said, 150, 50), [50, 0, 0, 0, 0]);
         assert_eq!(bench.at(1, 1020, 150, 30), [50, 20, 30, 0, 0]);
+    }
+
+    #[test]
+    fn an_address_that_comes_back_goes_on() {
+        let mut bench = Bench::default();
+        bench.at(1, 1000, 100, 0);
+        let away = [(0, said(1, 1000))];
+        bench.0.join(&[], &Names::default(), &away);
+        assert_eq!(bench.at(2, 3, 103, 0), [3, 3, 0, 0, 0]);
     }
 
     #[test]

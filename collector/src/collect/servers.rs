@@ -7,7 +7,7 @@
 //! Health checks connect like traffic does. HAProxy counts the connections it tries for traffic (`connect`); what the
 //! kernel counts beyond that is shown as unattributed.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use lbstats::schema::{KERNEL_SERVER, SERVER};
 use lbstats::{Field, Histogram, Table, TableBuilder};
 
 use super::listeners::{AddressColumns, Key, histogram_of, percentile, percentile_field, place};
-use super::reconcile::Counter;
+use super::reconcile::{Counter, MAX_REMEMBERED};
 use super::socket::Kept;
 use super::windows::Recent;
 use crate::kernel::{self, Server};
@@ -28,6 +28,7 @@ const HISTOGRAMS: [&str; 3] = ["connect", "rtt", "lifetime"];
 #[derive(Default)]
 pub(super) struct Servers {
     recent: HashMap<Key, [Recent; 3]>,
+    /// What each had when it was last sampled; one that is gone may come back, and its total goes on then.
     connects: HashMap<Key, u64>,
     /// HAProxy's `connect` of each server, by the place of its socket, backend and name.
     attempts: HashMap<(usize, String, String), Counter>,
@@ -57,16 +58,16 @@ impl Servers {
     pub(super) fn join(&mut self, sample: &[Server], said: &[(usize, Arc<Kept>)], now: Duration) -> Table {
         let names = self.names(said);
         let mut recent = std::mem::take(&mut self.recent);
-        let before = std::mem::take(&mut self.connects);
+        if self.connects.len() > MAX_REMEMBERED {
+            let there: HashSet<Key> = sample.iter().map(|server| (server.namespace, server.address)).collect();
+            self.connects.retain(|key, _| there.contains(key));
+        }
         let mut counted = HashMap::new();
         for server in sample {
             let key = (server.namespace, server.address);
-            let grown = match before.get(&key) {
-                Some(before) => server.connects.saturating_sub(*before),
-                None if self.begun => server.connects,
-                None => 0,
-            };
-            self.connects.insert(key, server.connects);
+            // One that is new since the last sample counted from nothing.
+            let before = self.connects.insert(key, server.connects).unwrap_or(0);
+            let grown = if self.begun { server.connects.saturating_sub(before) } else { 0 };
             let place = place(server.address);
             let before = self.counted.get(&place).copied().unwrap_or_default();
             counted.entry(place).or_insert(before).connects += grown;

@@ -54,7 +54,7 @@ pub static LISTENER: TableSchema = TableSchema {
         mib(26, "lbstatdListenerSynBacklog", Gauge32, "syn_backlog", gauge("haproxy_kernel_syn_queue_length"), "Handshakes under way: SYN received, SYN-ACK sent, no ACK yet"),
         mib(27, "lbstatdListenerSynBacklogPeak", Gauge32, "syn_backlog_peak", gauge("haproxy_kernel_syn_queue_peak"), "Most handshakes under way at once since the sample before"),
         mib(28, "lbstatdListenerDrops", Counter64, "drops", counter("haproxy_kernel_listener_drops_total"), "Connection attempts and packets that the listening socket dropped: full accept queue, SYNs, aborted handshakes (sk_drops)"),
-        mib(29, "lbstatdListenerOverflows", Counter64, "overflows", counter("haproxy_kernel_accept_queue_overflows_total"), "Of the drops, those because the accept queue was full; absent where the kernel does not let it be told"),
+        mib(29, "lbstatdListenerOverflows", Counter64, "overflows", counter("haproxy_kernel_accept_queue_overflows_total"), "Of the drops, those because the accept queue was full; absent where that cannot be told for certain"),
         mib(30, "lbstatdListenerSockets", Gauge32, "sockets", gauge("haproxy_kernel_listener_sockets"), "Listening sockets on this address, several with SO_REUSEPORT"),
         mib(31, "lbstatdListenerAcceptRatePeak", Gauge32, "accept_rate_peak", gauge("haproxy_kernel_accepted_per_second_peak"), "Highest rate of accepted connections between two samples of the last minute, a second"),
         mib(32, "lbstatdListenerHandshakeP50", Gauge32, "handshake_p50", None, "Median of the handshake round trips of the last minute, in microseconds"),
@@ -100,7 +100,7 @@ pub static KERNEL_FRONTEND: TableSchema = TableSchema {
 };
 
 const FAILED: &str = "haproxy_kernel_server_connect_failures_total";
-const FAILED_HELP: &str = "Connections to the address that could not be established, by kind: refused (a reset came back), timed_out, unreachable (by what ICMP or the routing says), other (given up before the kernel did, and whatever else)";
+const FAILED_HELP: &str = "Connections to the address that could not be established, by kind: refused (a reset came back), timed_out (nobody answered before the kernel or HAProxy gave up), unreachable (the network said so), other (anything else, such as no free local port)";
 const SERVER_CLOSED: &str = "haproxy_kernel_server_connections_closed_total";
 const SERVER_CLOSED_HELP: &str = "Established connections that ended, by kind: peer (the server closed first), local (HAProxy closed first), reset_received, reset_sent, timed_out (the server vanished)";
 
@@ -137,7 +137,7 @@ pub static KERNEL_SERVER: TableSchema = TableSchema {
         mib(21, "lbstatdServerBytesAcked", Counter64, "bytes_acked", counter("haproxy_kernel_server_acked_bytes_total"), "Bytes of payload sent to the address and acknowledged by it"),
         mib(22, "lbstatdServerSegmentsReceived", Counter64, "segments_received", counter("haproxy_kernel_server_received_segments_total"), "TCP segments received from the address, those without payload included"),
         mib(23, "lbstatdServerSegmentsSent", Counter64, "segments_sent", counter("haproxy_kernel_server_sent_segments_total"), "TCP segments sent to the address, those without payload and retransmissions included"),
-        mib(24, "lbstatdServerRetransmits", Counter64, "retransmits", counter("haproxy_kernel_server_retransmitted_segments_total"), "TCP segments sent to the address again after a loss or a time-out, SYNs included"),
+        mib(24, "lbstatdServerRetransmits", Counter64, "retransmits", counter("haproxy_kernel_server_retransmitted_segments_total"), "TCP segments sent to the address again after a loss or a time-out, SYNs included, on connections that were established"),
         mib(25, "lbstatdServerAttempts", Counter64, "attempts", counter("haproxy_kernel_server_haproxy_attempts_total"), "Connections for traffic that HAProxy tried (connect of all servers at this address), since the daemon knows both counts; goes on where HAProxy begins again after a reload"),
         mib(26, "lbstatdServerUnattributed", Gauge32, "unattributed", gauge("haproxy_kernel_server_unattributed_connects"), "Connections begun since the daemon knows both counts that are no attempt for traffic: health checks and agent checks, and what other processes of HAProxy did"),
         mib(27, "lbstatdServerConnectP50", Gauge32, "connect_p50", None, "Median of the times to connect of the last minute, in microseconds"),
