@@ -155,6 +155,17 @@ fn tcp_info(address: SocketAddr) -> [u64; 5] {
     ["segs_in", "segs_out", "bytes_received", "bytes_acked", "retrans"].map(sum)
 }
 
+/// Stops every thread of it, and waits until they have stopped.
+fn stop(haproxy: &Haproxy) {
+    haproxy.signal(Signal::STOP);
+    let is_stopped = |task: fs::DirEntry| {
+        let stat = fs::read_to_string(task.path().join("stat")).unwrap();
+        stat.rsplit(") ").next().unwrap().starts_with('T')
+    };
+    let tasks = format!("/proc/{}/task", haproxy.pid());
+    wait_until(|| fs::read_dir(&tasks).unwrap().all(|task| is_stopped(task.unwrap())));
+}
+
 #[test]
 fn a_stopped_haproxy_fills_its_queue_and_the_spike_is_told_afterwards() {
     const LIMIT: usize = 5;
@@ -166,7 +177,7 @@ fn a_stopped_haproxy_fills_its_queue_and_the_spike_is_told_afterwards() {
     wait(&mut kernel, process, listener_at(listen), |l| l.owned && l.backlog_peak == 0);
 
     // A spike that nobody sees while it lasts.
-    haproxy.signal(Signal::STOP);
+    stop(&haproxy);
     let spike: Vec<_> = (0..=LIMIT).map(|_| TcpStream::connect(listen).unwrap()).collect();
     haproxy.signal(Signal::CONT);
     for mut client in spike {
@@ -178,7 +189,7 @@ fn a_stopped_haproxy_fills_its_queue_and_the_spike_is_told_afterwards() {
     assert_eq!((now.backlog, now.backlog_peak, now.backlog_limit, now.drops), (0, LIMIT as u64 + 1, LIMIT as u64, 0));
 
     // A longer one: what finds no room is dropped.
-    haproxy.signal(Signal::STOP);
+    stop(&haproxy);
     let before = listen_drops();
     let fit: Vec<_> = (0..=LIMIT).map(|_| TcpStream::connect(listen).unwrap()).collect();
     let dropped: Vec<_> = (0..4).map(|_| start_to_connect(listen)).collect();
