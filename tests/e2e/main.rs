@@ -7,6 +7,7 @@
 
 mod agent;
 mod agentx;
+mod dashboards;
 mod exposition;
 mod hang;
 mod hostile;
