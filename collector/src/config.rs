@@ -9,7 +9,9 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use ipnet::IpNet;
 use lbstats::Oid;
+use lbstats::schema::LBSTATD_ROOT;
 use serde::{Deserialize, Deserializer};
+use snmp_export::Tree;
 use snmp_export::agent::Community;
 
 use crate::collect::Ebpf;
@@ -48,10 +50,17 @@ pub struct Settings {
     /// Kernel counters: auto reports why there are none, on refuses to start without [default: auto]
     #[arg(long, value_name = "auto|on|off")]
     pub ebpf: Option<Ebpf>,
+    /// Let the kernel measure how long the eBPF programs run; needs CAP_SYS_ADMIN at the start [default: false]
+    #[arg(long)]
+    pub ebpf_stats: bool,
     /// Time between two collections, from 10ms [default: 1s]
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     #[serde(deserialize_with = "duration")]
     pub interval: Option<Duration>,
+    /// Root of LBSTATD-MIB in the daemon's SNMP faces [default: 1.3.6.1.4.1.8072.9999.9999.4300]
+    #[arg(long, value_name = "OID", value_parser = parse_root)]
+    #[serde(deserialize_with = "root")]
+    pub mib_root: Option<Oid>,
     /// Answer SNMP on this UDP address; repeat it for several [default: off]
     #[arg(long, value_name = "ADDR:PORT")]
     pub snmp_listen: Vec<SocketAddr>,
@@ -113,7 +122,9 @@ impl Settings {
             control: self.control.or(other.control),
             control_mode: self.control_mode.or(other.control_mode),
             ebpf: self.ebpf.or(other.ebpf),
+            ebpf_stats: self.ebpf_stats || other.ebpf_stats,
             interval: self.interval.or(other.interval),
+            mib_root: self.mib_root.or(other.mib_root),
             snmp_listen: list(self.snmp_listen, other.snmp_listen),
             community: list(self.community, other.community),
             snmp_from: list(self.snmp_from, other.snmp_from),
@@ -139,6 +150,11 @@ impl Settings {
     /// Permissions of the control socket.
     pub fn control_mode(&self) -> u32 {
         self.control_mode.unwrap_or(0o666)
+    }
+
+    /// The root of LBSTATD-MIB.
+    pub fn mib_root(&self) -> &[u32] {
+        self.mib_root.as_deref().unwrap_or(LBSTATD_ROOT)
     }
 
     /// Time between two collections.
@@ -167,6 +183,17 @@ pub fn parse_duration(text: &str) -> anyhow::Result<Duration> {
         bail!("`{text}` is shorter than 10ms");
     }
     Ok(duration)
+}
+
+/// Reads the root of LBSTATD-MIB, an OID in numeric form that overlaps no other subtree.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn parse_root(text: &str) -> anyhow::Result<Oid> {
+    let root: Oid =
+        text.parse().with_context(|| format!("`{text}` is no OID such as 1.3.6.1.4.1.8072.9999.9999.4300"))?;
+    Tree::new(false, &root)?;
+    Ok(root)
 }
 
 fn parse_mode(text: &str) -> anyhow::Result<u32> {
@@ -231,6 +258,11 @@ fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duratio
     parse_duration(&text).map(Some).map_err(|error| serde::de::Error::custom(format!("{error:#}")))
 }
 
+fn root<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Oid>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    parse_root(&text).map(Some).map_err(|error| serde::de::Error::custom(format!("{error:#}")))
+}
+
 fn mode<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
     let text = String::deserialize(deserializer)?;
     parse_mode(&text).map(Some).map_err(serde::de::Error::custom)
@@ -266,6 +298,8 @@ mod tests {
             ("interval = \"1ms\"", "FILE:1: `1ms` is shorter than 10ms"),
             ("interval = \"soon\"", "FILE:1: `soon` is no duration such as 1s"),
             ("\n\nprometheus = \"nowhere\"", "FILE:3: invalid socket address syntax"),
+            ("mib-root = \"1.3.6.1.4.1.23263\"", "FILE:1: the root .1.3.6.1.4.1.23263 of LBSTATD-MIB overlaps"),
+            ("mib-root = \"here\"", "FILE:1: `here` is no OID"),
             ("control-mode = \"8\"", "FILE:1: `8` is no octal mode"),
             ("ebpf = \"maybe\"", "FILE:1: unknown variant `maybe`"),
             ("snmp-listen = [\"127.0.0.1\"]", "FILE:1: invalid socket address syntax"),

@@ -8,6 +8,7 @@ pub mod faces;
 pub mod haproxy;
 pub mod http;
 pub mod kernel;
+pub mod privileges;
 pub mod prometheus;
 pub mod publish;
 pub mod snmp_agent;

@@ -17,8 +17,8 @@ use arc_swap::ArcSwap;
 use ipnet::IpNet;
 use lbstats::Oid;
 use lbstats::schema::LBSTATS_ROOTS;
-use snmp_export::View;
 use snmp_export::agent::{Agent, Answer, Columns, Subtrees, System, Worker};
+use snmp_export::{Tree, View};
 
 use crate::config::Settings;
 use crate::faces::{FaceState, Faces};
@@ -29,8 +29,6 @@ use socket::Socket;
 const MAX_AGE: Duration = Duration::from_secs(60);
 /// Pause after a socket failed, so that a failure that stays does not take a processor.
 const AFTER_FAILURE: Duration = Duration::from_millis(100);
-/// sysObjectID: the root of our own objects, below net-snmp's playpen, for want of an enterprise number.
-const OBJECT_ID: &[u32] = &[1, 3, 6, 1, 4, 1, 8072, 9999, 9999, 4300];
 const SNMPV2_MIB: &[u32] = &[1, 3, 6, 1, 6, 3, 1];
 
 /// An agent whose sockets are bound and that answers nobody yet.
@@ -38,6 +36,7 @@ const SNMPV2_MIB: &[u32] = &[1, 3, 6, 1, 6, 3, 1];
 pub struct Bound {
     agent: Agent,
     from: Vec<IpNet>,
+    tree: Arc<Tree>,
     max_age: Duration,
     listeners: Vec<(SocketAddr, Vec<Socket>)>,
 }
@@ -54,6 +53,7 @@ pub struct Running {
 #[derive(Debug)]
 struct Newest {
     published: Arc<Published>,
+    tree: Arc<Tree>,
     max_age: Duration,
     columns: ArcSwap<Columns>,
 }
@@ -81,6 +81,7 @@ pub fn bind(settings: &Settings) -> anyhow::Result<Bound> {
     Ok(Bound {
         agent: Agent::new(&system(settings), settings.community.clone(), subtrees, settings.snmp_max_size()),
         from: settings.snmp_from.clone(),
+        tree: Arc::new(Tree::new(false, settings.mib_root())?),
         max_age: MAX_AGE.max(settings.interval() * 3),
         listeners,
     })
@@ -109,7 +110,8 @@ fn system(settings: &Settings) -> System {
             kernel("osrelease"),
             std::env::consts::ARCH
         ),
-        object_id: Oid::from(OBJECT_ID),
+        // For want of an enterprise number.
+        object_id: Oid::from(settings.mib_root()),
         contact: settings.sys_contact.clone().unwrap_or_default(),
         name: settings.sys_name.clone().unwrap_or_else(|| kernel("hostname")),
         location: settings.sys_location.clone().unwrap_or_default(),
@@ -123,9 +125,10 @@ impl Bound {
     /// # Errors
     /// When a thread cannot be started.
     pub fn start(self, published: &Arc<Published>, faces: &Faces) -> anyhow::Result<Running> {
-        let first = View::unless_older(published.load(), self.max_age);
+        let (tree, max_age) = (self.tree, self.max_age);
+        let first = View::unless_older(published.load(), max_age).through(&tree);
         let columns = ArcSwap::from_pointee(Columns::new(first));
-        let newest = Arc::new(Newest { published: published.clone(), max_age: self.max_age, columns });
+        let newest = Arc::new(Newest { published: published.clone(), tree, max_age, columns });
         let (agent, from) = (Arc::new(self.agent), Arc::from(self.from));
         let mut running = Running { stop: Arc::default(), sockets: Vec::new(), threads: Vec::new() };
         for (address, sockets) in self.listeners {
@@ -163,7 +166,7 @@ impl Drop for Running {
 impl Newest {
     /// The columns of the newest snapshot: those that another worker made already, if there are any.
     fn columns(&self) -> Arc<Columns> {
-        let view = View::unless_older(self.published.load(), self.max_age);
+        let view = View::unless_older(self.published.load(), self.max_age).through(&self.tree);
         let columns = self.columns.load_full();
         if columns.are_of(&view) {
             return columns;

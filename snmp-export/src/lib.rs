@@ -25,8 +25,10 @@ pub mod pass_persist;
 #[cfg(test)]
 mod sample;
 mod spelled;
+mod tree;
 mod view;
 mod walks;
 
+pub use tree::{Tree, TreeError};
 pub use view::{Cell, View};
 pub use walks::Walks;

@@ -28,7 +28,12 @@ pub const TESTS: &[Package] = &[
     program("prometheus", "promtool"),
     program("smitools", "smilint"),
     program("libcap2-bin", "capsh"),
+    program("iproute2", "ip"),
+    program("nftables", "nft"),
 ];
+
+/// What boots other kernels, and what their first process is made of.
+pub const VM: &[Package] = &[program("qemu-system-x86", "qemu-system-x86_64"), program("busybox-static", "busybox")];
 
 const fn program(package: &'static str, program: &'static str) -> Package {
     Package { name: package, program: Some(program) }

@@ -12,7 +12,9 @@ use lbstatd_tests::packages::{self, Package};
 use lbstatd_tests::{Haproxy, HaproxyConfig};
 
 mod agent;
+mod clients;
 mod observe;
+mod overhead;
 mod pass_persist;
 mod responder;
 mod scale;
@@ -38,20 +40,31 @@ enum Subject {
         #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u8).range(1..))]
         rounds: u8,
     },
+    /// Loads HAProxy with and without the kernel programs, in turns
+    Overhead {
+        /// Turns with and without, for each kind of load
+        #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u16).range(1..))]
+        pairs: u16,
+    },
     /// Starts and runs pass-persist on a HAProxy with 20,000 servers
     Scale,
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let package = |name, program| Package { name, program: Some(program) };
     packages::ensure(packages::DEMO)?;
-    packages::ensure(&[package("gcc", "cc"), package("libc6-dev", "cc")])?;
-    let lbstatd = build_release()?;
     match args.subject {
-        Subject::PassPersist { rounds } => pass_persist::run(&lbstatd, rounds),
-        Subject::Agent { rounds } => agent::run(&lbstatd, rounds),
-        Subject::Scale => scale::run(&lbstatd),
+        Subject::PassPersist { rounds } => pass_persist::run(&release_with_peer()?, rounds),
+        Subject::Agent { rounds } => agent::run(&release_with_peer()?, rounds),
+        Subject::Overhead { pairs } => overhead::run(pairs),
+        Subject::Scale => scale::run(&release_with_peer()?),
     }
+}
+
+/// The program as it is shipped, and what its peer is compiled with.
+fn release_with_peer() -> Result<PathBuf> {
+    let package = |name, program| Package { name, program: Some(program) };
+    packages::ensure(&[package("gcc", "cc"), package("libc6-dev", "cc")])?;
+    build_release()
 }
 
 /// The root of lbStats.
