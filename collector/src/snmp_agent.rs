@@ -101,8 +101,11 @@ fn system(settings: &Settings) -> System {
         let text = std::fs::read_to_string(format!("/proc/sys/kernel/{name}")).unwrap_or_default();
         text.trim_end().to_owned()
     };
-    let modules =
-        [(SNMPV2_MIB, "SNMPv2-MIB: the system and snmp groups"), (LBSTATS_ROOTS[0], "EXCELIANCE-MIB: lbStats")];
+    let modules = [
+        (SNMPV2_MIB, "SNMPv2-MIB: the system and snmp groups"),
+        (LBSTATS_ROOTS[0], "EXCELIANCE-MIB: lbStats"),
+        (settings.mib_root(), "LBSTATD-MIB: what the kernel counts"),
+    ];
     System {
         description: format!(
             "lbstatd {}: HAProxy statistics; Linux {} {}",

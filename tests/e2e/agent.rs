@@ -289,8 +289,9 @@ fn an_address_in_use_is_told_in_one_line() {
     let zoo = zoo::start(Level::User);
     let (_lbstatd, snmp) = agent(&zoo, &[]);
     let taken = snmp.address().to_string();
+    let dir = tempfile::TempDir::with_prefix("lbstatd-agent-").unwrap();
     let output = run(lbstatd_binary().unwrap(), |command| {
-        command.args(["run", "--ebpf", "off", "--control", "/nonexistent/control.sock", "--snmp-listen", &taken])
+        command.args(["run", "--ebpf", "off", "--snmp-listen", &taken, "--control"]).arg(dir.path().join("c.sock"))
     })
     .unwrap();
     assert_eq!(output.status.code(), Some(1));
