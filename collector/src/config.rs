@@ -211,7 +211,12 @@ impl Settings {
     /// # Errors
     /// When the root of LBSTATD-MIB is in the way of another subtree.
     pub fn tree(&self) -> anyhow::Result<Arc<Tree>> {
-        Ok(Arc::new(Tree::new(self.aloha, self.mib_root.as_deref().unwrap_or(LBSTATD_ROOT))?))
+        Ok(Arc::new(Tree::new(self.aloha, self.mib_root())?))
+    }
+
+    /// The root of LBSTATD-MIB.
+    pub fn mib_root(&self) -> &[u32] {
+        self.mib_root.as_deref().unwrap_or(LBSTATD_ROOT)
     }
 
     /// Threads that answer SNMP on each address.

@@ -30,8 +30,6 @@ use socket::Socket;
 const MAX_AGE: Duration = Duration::from_secs(60);
 /// Pause after a socket failed, so that a failure that stays does not take a processor.
 const AFTER_FAILURE: Duration = Duration::from_millis(100);
-/// sysObjectID: the root of our own objects, below net-snmp's playpen, for want of an enterprise number.
-const OBJECT_ID: &[u32] = &[1, 3, 6, 1, 4, 1, 8072, 9999, 9999, 4300];
 const SNMPV2_MIB: &[u32] = &[1, 3, 6, 1, 6, 3, 1];
 
 /// An agent whose sockets are bound and that answers nobody yet.
@@ -107,8 +105,11 @@ fn system(settings: &Settings) -> System {
         let text = std::fs::read_to_string(format!("/proc/sys/kernel/{name}")).unwrap_or_default();
         text.trim_end().to_owned()
     };
-    let modules =
-        [(SNMPV2_MIB, "SNMPv2-MIB: the system and snmp groups"), (LBSTATS_ROOTS[0], "EXCELIANCE-MIB: lbStats")];
+    let modules = [
+        (SNMPV2_MIB, "SNMPv2-MIB: the system and snmp groups"),
+        (LBSTATS_ROOTS[0], "EXCELIANCE-MIB: lbStats"),
+        (settings.mib_root(), "LBSTATD-MIB: what the kernel counts"),
+    ];
     System {
         description: format!(
             "lbstatd {}: HAProxy statistics; Linux {} {}",
@@ -116,7 +117,8 @@ fn system(settings: &Settings) -> System {
             kernel("osrelease"),
             std::env::consts::ARCH
         ),
-        object_id: Oid::from(OBJECT_ID),
+        // For want of an enterprise number.
+        object_id: Oid::from(settings.mib_root()),
         contact: settings.sys_contact.clone().unwrap_or_default(),
         name: settings.sys_name.clone().unwrap_or_else(|| kernel("hostname")),
         location: settings.sys_location.clone().unwrap_or_default(),

@@ -60,9 +60,9 @@ fn every_manager_walks_what_dump_prints() {
     let dump = dump_of(&lbstatd);
     let walk_with = |tool: &str, options: &[&str]| {
         let options = [&["-On"], options].concat();
-        let walks = ROOTS.map(|root| succeeded(snmp.tool(tool, &options, &[root]).unwrap()));
+        let walks = succeeded(snmp.tool(tool, &options, &[".1.3.6.1.4.1"]).unwrap());
         let ends = |line: &str| line.contains("No more variables") || line == "End of MIB";
-        walks.concat().lines().filter(|line| !ends(line)).map(str::to_owned).collect::<Vec<_>>()
+        walks.lines().filter(|line| !ends(line)).map(str::to_owned).collect::<Vec<_>>()
     };
     assert_eq!(walk_with("snmpwalk", &[]), dump);
     for repetitions in ["-Cr1", "-Cr7", "-Cr50", "-Cr10000"] {
@@ -144,8 +144,8 @@ fn the_groups_that_managers_expect_are_there_and_in_order() {
     assert!(walk.is_sorted_by(|one, next| one.oid < next.oid));
     assert_eq!(walk, snmp_without_counters(snmp.walk(".1.3").unwrap(), &walk));
     let below = |root: &str| walk.iter().filter(|varbind| varbind.oid.starts_with(&arcs(root))).count();
-    assert_eq!(below(ROOTS[0]), Reading::of(&zoo.haproxy).rows());
-    assert_eq!((below(SYSTEM), below(SNMP)), (8 + 2 * 3, 16));
+    assert_eq!(ROOTS.map(below), [Reading::of(&zoo.haproxy).rows(); 2]);
+    assert_eq!((below(SYSTEM), below(SNMP)), (8 + 3 * 3, 16));
     let [first, .., last] = &walk[..] else { panic!("an empty walk") };
     assert_eq!(dotted(&first.oid), format!("{SYSTEM}.1.0"));
     assert!(last.oid > arcs(ROOTS[1]));
@@ -232,7 +232,7 @@ fn a_view_shows_its_subtrees_only() {
     assert_eq!(walk, snmp_without_counters(snmp.walk(".1").unwrap(), &walk));
     let seen = |root: &str| walk.iter().filter(|varbind| varbind.oid.starts_with(&arcs(root))).count();
     // Three frontends are shown by HAProxy: www, odd.name, and both.
-    assert_eq!((seen(SYSTEM), seen(&names), walk.len()), (14, 3, 17));
+    assert_eq!((seen(SYSTEM), seen(&names), walk.len()), (17, 3, 20));
     let hidden = snmp.get(&[&format!("{}.2.1.3.1.10", ROOTS[0]), &format!("{SNMP}.1.0")]).unwrap();
     assert!(hidden.iter().all(|varbind| varbind.answer == Answer::NoSuchObject), "{hidden:?}");
 }
@@ -294,8 +294,9 @@ fn an_address_in_use_is_told_in_one_line() {
     let zoo = zoo::start(Level::User);
     let (_lbstatd, snmp) = agent(&zoo, &[]);
     let taken = snmp.address().to_string();
+    let dir = tempfile::TempDir::with_prefix("lbstatd-agent-").unwrap();
     let output = run(lbstatd_binary().unwrap(), |command| {
-        command.args(["run", "--ebpf", "off", "--control", "/nonexistent/control.sock", "--snmp-listen", &taken])
+        command.args(["run", "--ebpf", "off", "--snmp-listen", &taken, "--control"]).arg(dir.path().join("c.sock"))
     })
     .unwrap();
     assert_eq!(output.status.code(), Some(1));

@@ -1,13 +1,13 @@
 //! The agent against a plain model of what the RFCs say, with rasn encoding the questions and decoding the answers.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use lbstats::schema::LBSTATS_ROOTS;
+use lbstats::schema::{LBSTATD_ROOT, LBSTATS_ROOTS};
 use lbstats::{Oid, Value};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -45,7 +45,10 @@ fn ids(servers: u32) -> Ids {
         frontends: vec![(1, 2), (1, 10)],
         backends: vec![(1, 3)],
         servers: (1..=servers).map(|sid| (1, 3, sid)).collect(),
-        ..Ids::default()
+        // Whose indexes differ in length.
+        listeners: vec![(0, MANAGER, 80), (0, IpAddr::V6(Ipv6Addr::LOCALHOST), 443), (7, MANAGER, 80)],
+        hooks: vec!["iter/tcp".into(), "inet_sock_set_state".into()],
+        base: 0,
     }
 }
 
@@ -335,7 +338,10 @@ proptest! {
 fn a_walk_crosses_all_groups_in_order_and_by_every_size() {
     let mut bed = bed_with(&ids(140), Subtrees::all(), 65_507);
     let model = bed.model(&[Oid::default()], true);
-    assert_eq!(model.len(), 16 + 8 + 3 + 1 + 2 * (51 + 2 * 13 + 23 + 140 * 27));
+    let below = |root: &[u32]| model.keys().filter(|oid| oid.starts_with(root)).count();
+    assert_eq!(LBSTATS_ROOTS.map(below), [51 + 2 * 13 + 23 + 140 * 27; 2]);
+    assert_eq!((below(&[1, 3, 6, 1, 2]), below(&[1, 3, 6, 1, 6])), (16 + 8 + 3, 1));
+    assert!(below(LBSTATD_ROOT) > 0);
     for most in [7, 50, 127, 128, 129, 5000] {
         let (mut walked, mut oid) = (Vec::new(), vec![1, 3]);
         loop {
