@@ -51,8 +51,10 @@ pub(super) fn run(lbstatd: &Path, haproxy: &Haproxy, rounds: u8) -> Result<()> {
             })
         })?,
     ];
+    // A snmpwalk of half a million rows takes minutes and says the same as one of 20,000.
+    let tools = if table.len() > 100_000 { 1 } else { TOOLS.len() };
     for round in 0..usize::from(rounds) {
-        for (tool, (.., repeats)) in TOOLS.iter().enumerate() {
+        for (tool, (.., repeats)) in TOOLS.iter().enumerate().take(tools) {
             for repeat in 0..*repeats {
                 for turn in 0..contenders.len() {
                     let contender = &mut contenders[(round + repeat + turn) % 2];
@@ -63,7 +65,7 @@ pub(super) fn run(lbstatd: &Path, haproxy: &Haproxy, rounds: u8) -> Result<()> {
         }
     }
     println!("{} varbinds through AgentX, {rounds} rounds; ratios are to C, of medians", table.len());
-    for tool in 0..TOOLS.len() {
+    for tool in 0..tools {
         report(tool, &contenders);
     }
     Ok(())
