@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use snmp_export::View;
+use snmp_export::{Tree, View};
 
 use crate::faces::FaceState;
 use crate::publish::Published;
@@ -34,8 +34,8 @@ const MAX_WALK: Duration = Duration::from_secs(120);
 pub struct Settings {
     /// Where the master listens.
     pub master: Master,
-    /// Whether the ALOHA twin of lbStats is served too.
-    pub aloha: bool,
+    /// What is served.
+    pub tree: Arc<Tree>,
     /// Age of HAProxy's statistics above which nothing is served.
     pub max_age: Duration,
     /// The longest walk that stays on the snapshot it began with.
@@ -82,14 +82,13 @@ impl Drop for AgentX {
 }
 
 impl Settings {
-    /// The usual ages, and without the ALOHA twin.
-    pub fn new(master: Master) -> Self {
-        Self { master, aloha: false, max_age: MAX_AGE, max_walk: MAX_WALK }
+    /// The usual ages.
+    pub fn new(master: Master, tree: Arc<Tree>) -> Self {
+        Self { master, tree, max_age: MAX_AGE, max_walk: MAX_WALK }
     }
 
     /// What is served of a snapshot.
     fn view(&self, published: &Published) -> View {
-        let view = View::unless_older(published.load(), self.max_age);
-        if self.aloha { view.with_aloha() } else { view }
+        View::unless_older(published.load(), self.max_age).through(&self.tree)
     }
 }

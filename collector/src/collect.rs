@@ -11,10 +11,14 @@
 //!
 //! [`Backoff`]: crate::haproxy::Backoff
 
+mod join;
 mod listeners;
 mod merge;
 mod probe;
+mod reconcile;
+mod servers;
 mod socket;
+mod windows;
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -22,7 +26,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lbstats::{Snapshot, Source, Table, unix_micros};
+use lbstats::{DaemonTables, Snapshot, Source, unix_micros};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout_at};
 use tracing::{info, warn};
@@ -30,8 +34,10 @@ use tracing::{info, warn};
 use crate::faces::Faces;
 use crate::haproxy::Limits;
 use crate::publish::Published;
+use join::Join;
 use merge::Merged;
-use probe::{Event, Probe};
+use probe::Event;
+pub use probe::Probe;
 use socket::{Finished, Socket};
 
 /// What is collected, and how often.
@@ -87,7 +93,27 @@ pub async fn run(
     published: Arc<Published>,
     stop: impl Future<Output = ()>,
 ) -> Result<(), CollectError> {
-    let probe = (settings.ebpf != Ebpf::Off).then(Probe::load);
+    let probe = start_kernel(settings.ebpf, false);
+    run_with(settings, probe, published, stop).await
+}
+
+/// Starts the thread that loads the eBPF programs and samples them; it inherits the caller's capabilities and gives them
+/// up by itself, so that the rest of the process need not have them.
+/// With `measure` the kernel measures how long the programs run, if it lets this process ask for that.
+pub fn start_kernel(ebpf: Ebpf, measure: bool) -> Option<Probe> {
+    (ebpf != Ebpf::Off).then(|| Probe::load(measure))
+}
+
+/// As [`run`], with the kernel's thread started already.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_with(
+    settings: Settings,
+    probe: Option<Probe>,
+    published: Arc<Published>,
+    stop: impl Future<Output = ()>,
+) -> Result<(), CollectError> {
     let collection = Collection::new(settings, published, probe);
     tokio::select! {
         () = stop => Ok(()),
@@ -104,18 +130,18 @@ struct Collection {
     readings: JoinSet<Finished>,
     probe: Option<Probe>,
     merged: Merged,
-    listeners: Arc<Table>,
+    join: Join,
     /// Whether a reading came in since the tables were merged.
     changed: bool,
 }
 
 impl Collection {
     fn new(settings: Settings, published: Arc<Published>, probe: Option<Probe>) -> Self {
-        let sockets = settings.stats_sockets.iter().map(|path| Socket::new(path, settings.limits)).collect();
+        let socket = |path: &PathBuf| Socket::new(path, settings.limits, probe.is_some());
+        let sockets = settings.stats_sockets.iter().map(socket).collect();
         let merged = Merged::empty(settings.stats_sockets.len());
-        let listeners = Arc::new(Table::empty(&lbstats::schema::LISTENER));
         let readings = JoinSet::new();
-        Self { settings, published, sockets, readings, probe, merged, listeners, changed: false }
+        Self { settings, published, sockets, readings, probe, merged, join: Join::new(), changed: false }
     }
 
     async fn collect(mut self) -> Result<Infallible, CollectError> {
@@ -191,8 +217,8 @@ impl Collection {
 
     /// Asks for a sample; false if there is none to be had, or none soon.
     fn ask_kernel(&mut self) -> bool {
-        let pids = self.sockets.iter().filter_map(Socket::pid).collect();
-        self.probe.as_mut().is_some_and(|probe| probe.ask(pids))
+        let processes = self.sockets.iter().filter_map(Socket::process).collect();
+        self.probe.as_mut().is_some_and(|probe| probe.ask(processes))
     }
 
     /// Takes what the kernel's thread says.
@@ -219,15 +245,17 @@ impl Collection {
             let readings = self.sockets.iter().map(|socket| socket.kept.clone()).collect();
             self.merged = merge::merge(readings, self.settings.stats_sockets.clone()).await;
         }
-        let listens = self.sockets.iter().filter_map(|socket| socket.kept.as_ref());
-        let listens = listens.flat_map(|kept| kept.listens.iter());
-        let sample = self.probe.as_ref().map_or(&[][..], |probe| &probe.sample);
-        let listeners = listeners::join(sample, listens);
-        if *self.listeners != listeners {
-            self.listeners = Arc::new(listeners);
+        if let Some(probe) = &self.probe {
+            let said = self.sockets.iter().zip(&self.merged.faults).enumerate();
+            let said = said.filter_map(|(place, (socket, fault))| match fault {
+                None => Some((place, socket.kept.clone()?)),
+                Some(_) => None,
+            });
+            self.join.take(probe.samples, &probe.sample, said);
         }
         let sources = self.sources();
         let [processes, frontends, backends, servers] = self.merged.tables.clone();
+        let [listeners, kernel_frontends, kernel_servers] = self.join.tables.clone();
         self.published.store(Snapshot {
             generation: self.published.load().generation + 1,
             taken: unix_micros(),
@@ -236,10 +264,14 @@ impl Collection {
             frontends,
             backends,
             servers,
-            listeners: self.listeners.clone(),
+            listeners,
+            kernel_frontends,
+            kernel_servers,
             sources,
             hooks: self.probe.as_ref().map_or_else(Vec::new, |probe| probe.hooks.clone()),
+            programs: self.probe.as_ref().map_or_else(Vec::new, Probe::programs),
             faces: self.settings.faces.read(),
+            daemon: DaemonTables::default(),
         });
     }
 

@@ -4,12 +4,15 @@ use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use ipnet::IpNet;
 use lbstats::Oid;
+use lbstats::schema::LBSTATD_ROOT;
 use serde::{Deserialize, Deserializer};
+use snmp_export::Tree;
 use snmp_export::agent::Community;
 
 use crate::agentx::Master;
@@ -46,9 +49,10 @@ pub struct Settings {
     /// [default: off]
     #[arg(long, value_name = "PATH|tcp:ADDR:PORT")]
     pub agentx: Option<Master>,
-    /// Serve the ALOHA twin of lbStats (1.3.6.1.4.1.23263.4.2.1.3) and the product's name there as well
+    /// Serve the ALOHA twin of lbStats (1.3.6.1.4.1.23263.4.2.1.3) and the product's name as well, through the AgentX
+    /// master and to managers that ask the daemon itself
     #[arg(long)]
-    pub agentx_aloha: bool,
+    pub aloha: bool,
     /// Socket for the other commands [default: /run/lbstatd/control.sock]
     #[arg(long, value_name = "PATH")]
     pub control: Option<PathBuf>,
@@ -59,6 +63,9 @@ pub struct Settings {
     /// Kernel counters: auto reports why there are none, on refuses to start without [default: auto]
     #[arg(long, value_name = "auto|on|off")]
     pub ebpf: Option<Ebpf>,
+    /// Let the kernel measure how long the eBPF programs run; needs CAP_SYS_ADMIN at the start [default: false]
+    #[arg(long)]
+    pub ebpf_stats: bool,
     /// Time between two collections, from 10ms [default: 1s]
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     #[serde(deserialize_with = "duration")]
@@ -95,6 +102,10 @@ pub struct Settings {
     /// Name of this host: sysName [default: its host name]
     #[arg(long, value_name = "TEXT")]
     pub sys_name: Option<String>,
+    /// Root of LBSTATD-MIB in the daemon's SNMP faces [default: 1.3.6.1.4.1.8072.9999.9999.4300]
+    #[arg(long, value_name = "OID", value_parser = parse_root)]
+    #[serde(deserialize_with = "root")]
+    pub mib_root: Option<Oid>,
     /// Folder of what must outlive a restart: the SNMP engine [default: /var/lib/lbstatd]
     #[arg(long, value_name = "PATH")]
     pub state_dir: Option<PathBuf>,
@@ -147,10 +158,11 @@ impl Settings {
             stats_socket: list(self.stats_socket, other.stats_socket),
             prometheus: self.prometheus.or(other.prometheus),
             agentx: self.agentx.or(other.agentx),
-            agentx_aloha: self.agentx_aloha || other.agentx_aloha,
+            aloha: self.aloha || other.aloha,
             control: self.control.or(other.control),
             control_mode: self.control_mode.or(other.control_mode),
             ebpf: self.ebpf.or(other.ebpf),
+            ebpf_stats: self.ebpf_stats || other.ebpf_stats,
             interval: self.interval.or(other.interval),
             snmp_listen: list(self.snmp_listen, other.snmp_listen),
             community: list(self.community, other.community),
@@ -161,6 +173,7 @@ impl Settings {
             sys_contact: self.sys_contact.or(other.sys_contact),
             sys_location: self.sys_location.or(other.sys_location),
             sys_name: self.sys_name.or(other.sys_name),
+            mib_root: self.mib_root.or(other.mib_root),
             state_dir: self.state_dir.or(other.state_dir),
             snmp_users: self.snmp_users.or(other.snmp_users),
             trap: list(self.trap, other.trap),
@@ -183,9 +196,22 @@ impl Settings {
         self.control_mode.unwrap_or(0o666)
     }
 
+    /// The root of LBSTATD-MIB.
+    pub fn mib_root(&self) -> &[u32] {
+        self.mib_root.as_deref().unwrap_or(LBSTATD_ROOT)
+    }
+
     /// Time between two collections.
     pub fn interval(&self) -> Duration {
         self.interval.unwrap_or(Duration::from_secs(1))
+    }
+
+    /// What the daemon's SNMP faces serve.
+    ///
+    /// # Errors
+    /// When the root of LBSTATD-MIB is in the way of another subtree.
+    pub fn tree(&self) -> anyhow::Result<Arc<Tree>> {
+        Ok(Arc::new(Tree::new(self.aloha, self.mib_root.as_deref().unwrap_or(LBSTATD_ROOT))?))
     }
 
     /// Threads that answer SNMP on each address.
@@ -219,6 +245,17 @@ pub fn parse_duration(text: &str) -> anyhow::Result<Duration> {
         bail!("`{text}` is shorter than 10ms");
     }
     Ok(duration)
+}
+
+/// Reads the root of LBSTATD-MIB, an OID in numeric form that overlaps no other subtree.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn parse_root(text: &str) -> anyhow::Result<Oid> {
+    let root: Oid =
+        text.parse().with_context(|| format!("`{text}` is no OID such as 1.3.6.1.4.1.8072.9999.9999.4300"))?;
+    Tree::new(false, &root)?;
+    Ok(root)
 }
 
 fn parse_mode(text: &str) -> anyhow::Result<u32> {
@@ -283,6 +320,11 @@ fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duratio
     parse_duration(&text).map(Some).map_err(|error| serde::de::Error::custom(format!("{error:#}")))
 }
 
+fn root<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Oid>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    parse_root(&text).map(Some).map_err(|error| serde::de::Error::custom(format!("{error:#}")))
+}
+
 fn mode<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
     let text = String::deserialize(deserializer)?;
     parse_mode(&text).map(Some).map_err(serde::de::Error::custom)
@@ -318,6 +360,8 @@ mod tests {
             ("interval = \"1ms\"", "FILE:1: `1ms` is shorter than 10ms"),
             ("interval = \"soon\"", "FILE:1: `soon` is no duration such as 1s"),
             ("\n\nprometheus = \"nowhere\"", "FILE:3: invalid socket address syntax"),
+            ("mib-root = \"1.3.6.1.4.1.23263\"", "FILE:1: the root .1.3.6.1.4.1.23263 of LBSTATD-MIB overlaps"),
+            ("mib-root = \"here\"", "FILE:1: `here` is no OID"),
             ("\nagentx = \"master\"", "FILE:2: `master` is neither the path of a socket"),
             ("control-mode = \"8\"", "FILE:1: `8` is no octal mode"),
             ("ebpf = \"maybe\"", "FILE:1: unknown variant `maybe`"),

@@ -7,7 +7,7 @@
 use std::convert::Infallible;
 use std::io::{self, Read, Write};
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::UnixStream as BlockingStream;
+use std::os::unix::net::{UnixListener as BlockingListener, UnixStream as BlockingStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,7 +34,7 @@ const MAX_FRAME: u32 = 1 << 30;
 /// The listening socket; its file goes with it.
 #[derive(Debug)]
 pub struct Listener {
-    socket: UnixListener,
+    socket: BlockingListener,
     path: PathBuf,
 }
 
@@ -61,7 +61,7 @@ pub fn bind(path: &Path, mode: u32) -> anyhow::Result<Listener> {
         std::fs::remove_file(path)
             .with_context(|| format!("cannot remove the socket a dead lbstatd left at {shown}"))?;
     }
-    let socket = UnixListener::bind(path).map_err(|error| {
+    let socket = BlockingListener::bind(path).map_err(|error| {
         let remedy = match error.kind() {
             io::ErrorKind::NotFound => "create its directory",
             _ => "choose a directory this user may write to",
@@ -69,17 +69,22 @@ pub fn bind(path: &Path, mode: u32) -> anyhow::Result<Listener> {
         anyhow::anyhow!("cannot listen for commands on {shown}: {error}: {remedy}, or give another path with --control")
     })?;
     let listener = Listener { socket, path: path.to_owned() };
+    listener.socket.set_nonblocking(true)?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
         .with_context(|| format!("cannot set the mode of {shown}"))?;
     Ok(listener)
 }
 
 /// Serves until dropped.
-pub async fn serve(listener: Listener, published: Arc<Published>) -> Infallible {
+///
+/// # Errors
+/// The runtime's, when it cannot watch the socket.
+pub async fn serve(listener: Listener, published: Arc<Published>) -> io::Result<Infallible> {
+    let socket = UnixListener::from_std(listener.socket.try_clone()?)?;
     let permits = Arc::new(Semaphore::new(CLIENTS));
     loop {
         let permit = permits.clone().acquire_owned().await.expect("the semaphore is never closed");
-        let stream = match listener.socket.accept().await {
+        let stream = match socket.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {
                 tracing::warn!("cannot accept a command: {error}");
@@ -156,6 +161,12 @@ impl Client {
         let command: &[u8] = if follow { b"follow\n" } else { b"snapshot\n" };
         stream.write_all(command).with_context(|| format!("cannot ask the lbstatd on {shown}"))?;
         Ok(Self { stream, path: path.to_owned() })
+    }
+
+    /// The daemon's process id; none where it is in a PID namespace that this process does not see.
+    pub fn daemon(&self) -> Option<u32> {
+        let credentials = rustix::net::sockopt::socket_peercred(&self.stream).ok()?;
+        u32::try_from(credentials.pid.as_raw_pid()).ok().filter(|pid| *pid != 0)
     }
 
     /// The next snapshot.

@@ -1,7 +1,8 @@
 //! The HTTP server of the Prometheus endpoint: `/metrics`, and a page that points there.
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::io;
+use std::net::{SocketAddr, TcpListener as BlockingListener};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,14 +30,20 @@ const INDEX: &str = "<!doctype html><title>lbstatd</title><h1>lbstatd</h1><p><a 
 ///
 /// # Errors
 /// In one line, naming the address, the reason and the remedy.
-pub async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).await.map_err(|error| {
+pub fn bind(address: SocketAddr) -> anyhow::Result<BlockingListener> {
+    let listener = BlockingListener::bind(address).map_err(|error| {
         anyhow::anyhow!("cannot listen for Prometheus on {address}: {error}: choose another address with --prometheus")
-    })
+    })?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
 }
 
 /// Serves until dropped.
-pub async fn serve(listener: TcpListener, published: Arc<Published>) -> Infallible {
+///
+/// # Errors
+/// The runtime's, when it cannot watch the socket.
+pub async fn serve(listener: BlockingListener, published: Arc<Published>) -> io::Result<Infallible> {
+    let listener = TcpListener::from_std(listener)?;
     let permits = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
         let permit = permits.clone().acquire_owned().await.expect("the semaphore is never closed");

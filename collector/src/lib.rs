@@ -10,6 +10,7 @@ pub mod haproxy;
 pub mod http;
 pub mod kernel;
 pub mod notify;
+pub mod privileges;
 pub mod prometheus;
 pub mod publish;
 pub mod snmp_agent;

@@ -5,6 +5,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use lbstatd::commands::{check, dump, pass_persist, run, top, user};
+use lbstatd::config;
+use lbstats::Oid;
 use tracing_subscriber::EnvFilter;
 
 /// eBPF-assisted collector for HAProxy with SNMP and Prometheus export
@@ -30,8 +32,19 @@ enum Command {
     /// Add, list and remove users of SNMPv3
     #[command(subcommand)]
     User(user::Command),
-    /// Print the MIB module
-    Mib,
+    /// Print a MIB module
+    Mib(MibArgs),
+}
+
+#[derive(clap::Args)]
+struct MibArgs {
+    /// The module to print
+    #[arg(value_name = "MODULE", default_value = "EXCELIANCE-MIB", ignore_case = true)]
+    #[arg(value_parser = clap::builder::PossibleValuesParser::new(["EXCELIANCE-MIB", "LBSTATD-MIB"]))]
+    module: String,
+    /// Root of LBSTATD-MIB [default: 1.3.6.1.4.1.8072.9999.9999.4300]
+    #[arg(long, value_name = "OID", value_parser = config::parse_root)]
+    mib_root: Option<Oid>,
 }
 
 /// 0 done, 1 failed while running, 2 wrong usage or configuration (clap exits with 2 by itself).
@@ -54,8 +67,8 @@ fn main() -> ExitCode {
             Ok(false) => return ExitCode::FAILURE,
             Err(error) => Err(error),
         },
+        Command::Mib(args) => print_mib(&args),
         Command::User(command) => user::run(&command),
-        Command::Mib => print_mib(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -63,8 +76,14 @@ fn main() -> ExitCode {
     }
 }
 
-fn print_mib() -> anyhow::Result<()> {
-    Ok(std::io::stdout().write_all(lbstats::mib::exceliance().as_bytes())?)
+fn print_mib(args: &MibArgs) -> anyhow::Result<()> {
+    let modules = lbstats::mib::modules(args.mib_root.as_deref());
+    let chosen = modules.into_iter().filter(|(name, _)| name.eq_ignore_ascii_case(&args.module));
+    let mut out = std::io::stdout().lock();
+    for (_, text) in chosen {
+        out.write_all(text.as_bytes())?;
+    }
+    Ok(())
 }
 
 fn fail(error: &anyhow::Error, code: u8) -> ExitCode {

@@ -7,10 +7,10 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
-use lbstats::schema::{Metric, MetricKind};
-use lbstats::{Column, Snapshot, Table, unix_micros};
+use lbstats::schema::{Metric, MetricKind, Module, Syntax};
+use lbstats::{Column, Histogram, Snapshot, Table, unix_micros};
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, text};
+use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet, text};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
@@ -49,7 +49,8 @@ fn encode_table(table: &Table, encoder: &mut DescriptorEncoder<'_>) -> fmt::Resu
             continue;
         }
         let kind = match metric.kind {
-            MetricKind::Counter | MetricKind::MicrosecondsTotal => MetricType::Counter,
+            MetricKind::Counter | MetricKind::MicrosecondsTotal | MetricKind::NanosecondsTotal => MetricType::Counter,
+            MetricKind::Histogram => MetricType::Histogram,
             _ => MetricType::Gauge,
         };
         let mut samples = encoder.encode_descriptor(metric.name, column.help, None, kind)?;
@@ -62,15 +63,23 @@ fn encode_table(table: &Table, encoder: &mut DescriptorEncoder<'_>) -> fmt::Resu
     Ok(())
 }
 
-/// The labels of a row; the process number only where rows of several processes would look alike without it.
+/// The labels of a row, without numbers that are 0; that of the process only where rows of several processes would look
+/// alike without it.
 fn row_labels(table: &Table, row: usize) -> Labels<'_> {
     let schema = table.schema();
     let mut labels: Labels<'_> = (schema.labels.iter())
         .filter_map(|(label, source)| {
-            let text = table.text(schema.place(source)?, row).unwrap_or_default();
-            Some((*label, String::from_utf8_lossy(text)))
+            let place = schema.place(source)?;
+            if schema.columns[place].syntax.is_number() {
+                let number = table.number(place, row).filter(|number| *number > 0)?;
+                return Some((*label, Cow::Owned(number.to_string())));
+            }
+            Some((*label, String::from_utf8_lossy(table.text(place, row).unwrap_or_default())))
         })
         .collect();
+    if schema.module != Module::Exceliance {
+        return labels;
+    }
     let process = |row| table.index(row).next();
     if process(row).is_some() && process(0) != process(table.len() - 1) {
         labels.extend(process(row).map(|number| ("process", Cow::Owned(number.to_string()))));
@@ -101,6 +110,14 @@ fn encode_cell(
         MetricKind::Info(label) => table
             .text(column, row)
             .map_or(Ok(()), |text| sample(Sample::Whole(1), Some((label, &String::from_utf8_lossy(text))))),
+        MetricKind::Histogram => table.histogram(column, row).map_or(Ok(()), |histogram| {
+            let unit = match table.schema().columns[column].syntax {
+                Syntax::Histogram(unit) => unit,
+                _ => 1,
+            };
+            let labels: Vec<(&str, &str)> = labels.iter().map(|(label, text)| (*label, text.as_ref())).collect();
+            write_histogram(samples, &labels, histogram, unit)
+        }),
         kind => table.number(column, row).map_or(Ok(()), |number| sample(Sample::of(kind, number), None)),
     }
 }
@@ -116,6 +133,24 @@ fn write(samples: &mut MetricEncoder<'_>, labels: &[(&str, &str)], value: &Sampl
     }
 }
 
+/// The kernel's two buckets an octave are one here: half the series, and a quantile still within a factor of two.
+#[expect(clippy::cast_precision_loss, reason = "durations of up to 285 years are exact to the microsecond")]
+fn write_histogram(
+    samples: &mut MetricEncoder<'_>,
+    labels: &[(&str, &str)],
+    histogram: &Histogram,
+    unit: u32,
+) -> fmt::Result {
+    let seconds = |microseconds: u64| microseconds as f64 / 1e6;
+    let bound = |bound: u64| seconds(bound * u64::from(unit));
+    let mut buckets: Vec<(f64, u64)> = histogram.octaves().map(|(upper, count)| (bound(upper), count)).collect();
+    let (count, within) = (histogram.count(), buckets.iter().map(|(_, count)| count).sum());
+    buckets.push((f64::INFINITY, count.saturating_sub(within)));
+    let labels = &labels;
+    let mut samples = samples.encode_family(labels)?;
+    samples.encode_histogram::<NoLabelSet>(seconds(histogram.sum), count, &buckets, None)
+}
+
 enum Sample {
     Whole(u64),
     Seconds(f64),
@@ -127,6 +162,7 @@ impl Sample {
         match kind {
             MetricKind::Milliseconds => Self::Seconds(number as f64 / 1e3),
             MetricKind::Microseconds | MetricKind::MicrosecondsTotal => Self::Seconds(number as f64 / 1e6),
+            MetricKind::NanosecondsTotal => Self::Seconds(number as f64 / 1e9),
             _ => Self::Whole(number),
         }
     }
@@ -141,7 +177,7 @@ fn first_word(text: &[u8]) -> &[u8] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use lbstats::schema::{PROCESS, SERVER};
+    use lbstats::schema::{LISTENER, PROCESS, SERVER};
     use lbstats::{Field, TableBuilder};
 
     fn servers(rows: &[(u64, &'static str, &'static str)]) -> Arc<Snapshot> {
@@ -187,6 +223,63 @@ mod tests {
             Some(&r#"haproxy_server_queue_time_average_seconds{proxy="www",server="a\"b"} 1.5"#)
         );
         assert!(lines_of(&page, "haproxy_server_bytes_in_total").is_empty());
+    }
+
+    #[test]
+    fn a_histogram_has_a_bucket_an_octave_and_namespaces_a_label() {
+        let mut builder = TableBuilder::new(&LISTENER);
+        let mut handshake = Histogram { sum: 190, ..Histogram::EMPTY };
+        (handshake.buckets[0], handshake.buckets[3], handshake.buckets[47]) = (2, 1, 1);
+        for namespace in [0, 4_026_531_999] {
+            builder
+                .push(|_, column| match column.source {
+                    "namespace" => Field::Number(namespace),
+                    "address_type" => Field::Number(1),
+                    "address_octets" => Field::Text(&[10, 0, 0, 1]),
+                    "port" => Field::Number(80),
+                    "proxy" => Field::Text(b"www"),
+                    "address" => Field::Text(b"10.0.0.1:80"),
+                    "handshake" => Field::Histogram(&handshake),
+                    "lifetime" => Field::Histogram(&Histogram::EMPTY),
+                    "closed_by_peer" => Field::Number(3),
+                    "resets_sent" => Field::Number(4),
+                    _ => Field::Absent,
+                })
+                .unwrap();
+        }
+        let page = exposition(&Arc::new(Snapshot { listeners: Arc::new(builder.finish().0), ..Snapshot::empty() }));
+        let family = |name: &str| page.lines().filter(|line| line.contains(name)).collect::<Vec<_>>();
+        let handshake = family("haproxy_kernel_handshake_seconds");
+        // Two heads; and for each row sum, count and 25 buckets.
+        assert_eq!(handshake.len(), 2 + 2 * 27);
+        expect_test::expect![[r#"
+            # HELP haproxy_kernel_handshake_seconds Round trip of the handshake, from the SYN-ACK to the client's ACK, of accepted connections
+            # TYPE haproxy_kernel_handshake_seconds histogram
+            haproxy_kernel_handshake_seconds_sum{proxy="www",address="10.0.0.1:80"} 0.00019
+            haproxy_kernel_handshake_seconds_count{proxy="www",address="10.0.0.1:80"} 4
+            haproxy_kernel_handshake_seconds_bucket{le="0.000016",proxy="www",address="10.0.0.1:80"} 2
+            haproxy_kernel_handshake_seconds_bucket{le="0.000032",proxy="www",address="10.0.0.1:80"} 2
+            haproxy_kernel_handshake_seconds_bucket{le="0.000064",proxy="www",address="10.0.0.1:80"} 3"#]]
+        .assert_eq(&handshake[..7].join("\n"));
+        assert_eq!(
+            handshake[27..30],
+            [
+                r#"haproxy_kernel_handshake_seconds_bucket{le="134.217728",proxy="www",address="10.0.0.1:80"} 3"#,
+                r#"haproxy_kernel_handshake_seconds_bucket{le="+Inf",proxy="www",address="10.0.0.1:80"} 4"#,
+                r#"haproxy_kernel_handshake_seconds_sum{proxy="www",address="10.0.0.1:80",namespace="4026531999"} 0.00019"#,
+            ]
+        );
+        let lifetime = family("haproxy_kernel_connection_duration_seconds_bucket");
+        assert!(
+            lifetime[0].contains(r#"le="0.001024""#) && lifetime[23].contains(r#"le="8589.934592""#),
+            "{lifetime:#?}"
+        );
+        expect_test::expect![[r#"
+            haproxy_kernel_connections_closed_total{proxy="www",address="10.0.0.1:80",kind="peer"} 3
+            haproxy_kernel_connections_closed_total{proxy="www",address="10.0.0.1:80",namespace="4026531999",kind="peer"} 3
+            haproxy_kernel_connections_closed_total{proxy="www",address="10.0.0.1:80",kind="reset_sent"} 4
+            haproxy_kernel_connections_closed_total{proxy="www",address="10.0.0.1:80",namespace="4026531999",kind="reset_sent"} 4"#]]
+        .assert_eq(&family("haproxy_kernel_connections_closed_total{").join("\n"));
     }
 
     #[test]

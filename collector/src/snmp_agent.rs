@@ -17,9 +17,9 @@ use arc_swap::ArcSwap;
 use ipnet::IpNet;
 use lbstats::Oid;
 use lbstats::schema::LBSTATS_ROOTS;
-use snmp_export::View;
 use snmp_export::agent::{Agent, Answer, Columns, Subtrees, System, Worker};
 use snmp_export::usm::Usm;
+use snmp_export::{Tree, View};
 
 use crate::config::Settings;
 use crate::faces::{FaceState, Faces};
@@ -40,6 +40,7 @@ pub struct Bound {
     agent: Agent,
     from: Vec<IpNet>,
     max_age: Duration,
+    tree: Arc<Tree>,
     listeners: Vec<(SocketAddr, Vec<Socket>)>,
 }
 
@@ -56,6 +57,7 @@ pub struct Running {
 struct Newest {
     published: Arc<Published>,
     max_age: Duration,
+    tree: Arc<Tree>,
     columns: ArcSwap<Columns>,
 }
 
@@ -86,6 +88,7 @@ pub fn bind(settings: &Settings) -> anyhow::Result<Bound> {
         agent: Agent::new(&system(settings), settings.community.clone(), subtrees, settings.snmp_max_size()),
         from: settings.snmp_from.clone(),
         max_age: MAX_AGE.max(settings.interval() * 3),
+        tree: settings.tree()?,
         listeners,
     })
 }
@@ -132,9 +135,9 @@ impl Bound {
     /// # Errors
     /// When a thread cannot be started.
     pub fn start(self, published: &Arc<Published>, faces: &Faces) -> anyhow::Result<Running> {
-        let first = View::unless_older(published.load(), self.max_age);
+        let first = View::unless_older(published.load(), self.max_age).through(&self.tree);
         let columns = ArcSwap::from_pointee(Columns::new(first));
-        let newest = Arc::new(Newest { published: published.clone(), max_age: self.max_age, columns });
+        let newest = Arc::new(Newest { published: published.clone(), max_age: self.max_age, tree: self.tree, columns });
         let (agent, from) = (Arc::new(self.agent), Arc::from(self.from));
         let mut running = Running { stop: Arc::default(), sockets: Vec::new(), threads: Vec::new() };
         for (address, sockets) in self.listeners {
@@ -172,7 +175,7 @@ impl Drop for Running {
 impl Newest {
     /// The columns of the newest snapshot: those that another worker made already, if there are any.
     fn columns(&self) -> Arc<Columns> {
-        let view = View::unless_older(self.published.load(), self.max_age);
+        let view = View::unless_older(self.published.load(), self.max_age).through(&self.tree);
         let columns = self.columns.load_full();
         if columns.are_of(&view) {
             return columns;

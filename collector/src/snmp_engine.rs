@@ -9,7 +9,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 use anyhow::Context;
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 use serde::{Deserialize, Serialize};
 use snmp_export::usm::{Engine, EngineId};
 
@@ -146,13 +146,15 @@ pub fn replace(path: &Path, text: &str) -> anyhow::Result<()> {
     })
 }
 
-/// Opens a file, making it if there is none, and locks it until it is closed.
+/// Opens a file, making it if there is none, and locks it until it is closed. A symbolic link is refused: root locks files in
+/// a folder that is not root's.
 ///
 /// # Errors
 /// When it cannot be opened or locked.
 pub fn lock(path: &Path, how: FlockOperation) -> anyhow::Result<File> {
-    let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path);
-    let file = file.with_context(|| format!("cannot open {}", path.display()))?;
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file = rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR);
+    let file = File::from(file.with_context(|| format!("cannot open {}", path.display()))?);
     flock(&file, how).with_context(|| format!("cannot lock {}", path.display()))?;
     Ok(file)
 }
@@ -193,6 +195,15 @@ mod tests {
         assert!(error.contains("another lbstatd runs this SNMP engine"), "{error}");
         drop(running);
         assert_eq!(boots(&start(dir.path()).unwrap()), 2);
+    }
+
+    #[test]
+    fn no_link_is_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        let (link, target) = (dir.path().join(LOCK), dir.path().join("elsewhere"));
+        std::os::unix::fs::symlink(&target, link).unwrap();
+        assert!(start(dir.path()).is_err());
+        assert!(!target.exists());
     }
 
     #[test]

@@ -1,5 +1,6 @@
-//! `iter/task_file`: who holds a listener. User space reads the iterator to its end and the kernel shows it the open
-//! files of every process; those of the processes asked for are followed to their sockets.
+//! `iter/task_file`: who holds a listener, and the sockets of other network namespaces, which the sample's own iterator
+//! does not see. User space reads the iterator to its end and the kernel shows it the open files of every process; those
+//! of the processes asked for are followed to their sockets.
 //!
 //! This needs no more rights than the other programs, whereas reading `/proc/PID/fd` of another user's process does.
 
@@ -7,8 +8,10 @@ use aya_ebpf::{cty::c_void, helpers::bpf_sock_from_file};
 use lbstatd_ebpf_abi::ABSENT;
 
 use crate::{
-    maps::{is_owner, listener, offset, socket},
-    sock::{LISTEN, Tcp, read},
+    adoption::visit_unlocked,
+    listening,
+    maps::{control, is_owner, listener, offset, socket},
+    sock::{LISTEN, Tcp, is_connected, read},
 };
 
 /// The context of this iterator, `struct bpf_iter__task_file`: the verifier knows it by these offsets on every kernel.
@@ -46,10 +49,20 @@ fn visit(file: *const c_void, tgid: u32) {
     if sk.is_null() {
         return;
     }
-    let Some(tcp) = Tcp::new(sk) else { return };
-    if tcp.state() != LISTEN {
-        return;
+    let (Some(tcp), Some(control)) = (Tcp::new(sk), control()) else { return };
+    let state = tcp.state();
+    if state == LISTEN {
+        if !tcp.is_near() {
+            listening::visit(tcp, control);
+        }
+        note_owner(tcp, tgid);
+    } else if is_connected(state) && !tcp.is_near() {
+        visit_unlocked(tcp, state, control);
     }
+}
+
+#[inline(always)]
+fn note_owner(tcp: Tcp, tgid: u32) {
     let Some(socket) = socket(tcp.sk()) else { return };
     if let Some(row) = listener(socket.listener) {
         // SAFETY: a row found by look-up stays mapped for the program's life. This field has one writer.

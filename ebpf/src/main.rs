@@ -1,11 +1,15 @@
-//! The kernel programs of lbstatd: exact counters per TCP listening socket.
+//! The kernel programs of lbstatd: exact counters per TCP listening socket, and per destination of HAProxy's own
+//! connections.
 //!
 //! | program | runs | does |
 //! |---|---|---|
-//! | [`inet_sock_set_state`] | on each change of a TCP state | tags new listeners, counts connections, settles their bytes at the end |
+//! | [`inet_sock_set_state`] | on each change of a TCP state | tags new listeners, counts connections and queues' peaks, settles at the end |
 //! | [`tcp_destroy_sock`] | when a TCP socket is torn down | settles what the first one missed |
+//! | [`tcp_retransmit_synack`] | when a SYN-ACK is sent again | counts that |
 //! | [`iter_tcp`] | when user space takes a sample | visits every TCP socket: accept queues, drops, bytes of live connections |
-//! | [`iter_task_file`] | when user space asks who owns a listener | visits the open files of chosen processes |
+//! | [`inet_csk_accept`] | when a process accepts | the wait in the accept queue, where fexit is allowed |
+//! | [`iter_task`] | when user space looks for HAProxy | finds processes by their number in their own namespace |
+//! | [`iter_task_file`] | when user space asks who owns a listener, and for other namespaces | visits the open files of chosen processes |
 //!
 //! Each listener carries its identity in socket storage that the kernel clones into every connection it accepts, so a
 //! connection's listener is known without any look-up of addresses. Nothing runs per packet, and no measurement is sent
@@ -21,19 +25,33 @@
 )]
 
 #[cfg(target_arch = "bpf")]
+mod adoption;
+#[cfg(target_arch = "bpf")]
+mod atomic;
+#[cfg(target_arch = "bpf")]
 mod count;
 #[cfg(target_arch = "bpf")]
+mod inet_csk_accept;
+#[cfg(target_arch = "bpf")]
 mod inet_sock_set_state;
+#[cfg(target_arch = "bpf")]
+mod iter_task;
 #[cfg(target_arch = "bpf")]
 mod iter_task_file;
 #[cfg(target_arch = "bpf")]
 mod iter_tcp;
 #[cfg(target_arch = "bpf")]
+mod listening;
+#[cfg(target_arch = "bpf")]
 mod maps;
+#[cfg(target_arch = "bpf")]
+mod owner;
 #[cfg(target_arch = "bpf")]
 mod sock;
 #[cfg(target_arch = "bpf")]
 mod tcp_destroy_sock;
+#[cfg(target_arch = "bpf")]
+mod tcp_retransmit_synack;
 
 #[cfg(target_arch = "bpf")]
 #[panic_handler]

@@ -4,22 +4,36 @@ use core::ptr;
 
 use aya_ebpf::{
     Global,
-    bindings::{BPF_F_CLONE, BPF_F_NO_PREALLOC, BPF_SK_STORAGE_GET_F_CREATE, bpf_map_type::BPF_MAP_TYPE_SK_STORAGE},
+    bindings::{
+        BPF_F_CLONE, BPF_F_NO_PREALLOC, BPF_NOEXIST, BPF_SK_STORAGE_GET_F_CREATE, bpf_map_type::BPF_MAP_TYPE_SK_STORAGE,
+    },
     btf_maps::{Array, HashMap},
     cty::c_void,
     helpers::{bpf_get_socket_cookie, bpf_sk_storage_get},
     macros::btf_map,
 };
-use lbstatd_ebpf_abi::{Address, Control, Listener, MAX_LISTENERS, Offsets, Socket};
+use lbstatd_ebpf_abi::{
+    Address, Control, Found, Listener, MAX_LISTENERS, MAX_OWNERS, MAX_SERVERS, Offsets, Server, Socket,
+};
 
 /// Storage in every TCP socket that matters. `BPF_F_CLONE`: what a listener carries, the kernel copies into each
 /// connection it accepts.
 #[btf_map]
 static SOCKETS: SocketStorage = SocketStorage::new();
 
-/// Counters by listener cookie.
+/// Counters by listener cookie. Rows are large and few: each is allocated when it is needed.
 #[btf_map]
-static LISTENERS: HashMap<u64, Listener, MAX_LISTENERS> = HashMap::new();
+static LISTENERS: HashMap<u64, Listener, MAX_LISTENERS, NO_PREALLOC> = HashMap::new();
+
+/// Counters of outgoing connections by destination.
+#[btf_map]
+static SERVERS: HashMap<Address, Server, MAX_SERVERS, NO_PREALLOC> = HashMap::new();
+
+/// What new rows begin with: too large for a program's stack. Nobody ever writes them.
+#[btf_map]
+static NEW_LISTENER: Array<Listener, 1> = Array::new();
+#[btf_map]
+static NEW_SERVER: Array<Server, 1> = Array::new();
 
 /// Listeners that the sample met unknown, by address, for the adoption of their older connections.
 #[btf_map]
@@ -29,9 +43,18 @@ static ADOPTERS: HashMap<Address, u64, MAX_LISTENERS> = HashMap::new();
 #[btf_map]
 static CONTROL: Array<Control, 1> = Array::new();
 
-/// Processes (thread groups) whose listeners user space asks for.
+/// Processes (thread groups) whose listeners and connections user space asks for.
 #[btf_map]
-static OWNERS: HashMap<u32, u8, 1024> = HashMap::new();
+static OWNERS: HashMap<u32, u64, MAX_OWNERS> = HashMap::new();
+
+/// Processes that user space looks for: their number in their own process namespace, and the number that the peer of
+/// their socket has in user space's.
+#[btf_map]
+static WANTED: HashMap<u32, u32, MAX_OWNERS> = HashMap::new();
+
+/// What was found of them, by thread group.
+#[btf_map]
+static FOUND: HashMap<u32, Found, MAX_OWNERS> = HashMap::new();
 
 #[unsafe(no_mangle)]
 static OFFSETS: Global<Offsets> = Global::new(ZERO_OFFSETS);
@@ -87,14 +110,29 @@ pub(crate) fn listener(cookie: u64) -> Option<*mut Listener> {
 
 /// The row of a listener, made if there is none. `None` when the table is full.
 #[inline(always)]
-pub(crate) fn listener_or_insert(cookie: u64, address: &Address) -> Option<*mut Listener> {
+pub(crate) fn listener_or_insert(cookie: u64) -> Option<*mut Listener> {
     if let Some(row) = LISTENERS.get_ptr_mut(cookie) {
         return Some(row);
     }
-    let row = Listener { address: *address, ..EMPTY_LISTENER };
     // A failure shows in the look-up that follows; another program may have been faster.
-    let _ = LISTENERS.insert(cookie, row, 0);
+    let _ = LISTENERS.insert(cookie, NEW_LISTENER.get(0)?, u64::from(BPF_NOEXIST));
     LISTENERS.get_ptr_mut(cookie)
+}
+
+/// The row of a destination.
+#[inline(always)]
+pub(crate) fn server(address: &Address) -> Option<*mut Server> {
+    SERVERS.get_ptr_mut(address)
+}
+
+/// The row of a destination, made if there is none. `None` when the table is full.
+#[inline(always)]
+pub(crate) fn server_or_insert(address: &Address) -> Option<*mut Server> {
+    if let Some(row) = SERVERS.get_ptr_mut(address) {
+        return Some(row);
+    }
+    let _ = SERVERS.insert(address, NEW_SERVER.get(0)?, u64::from(BPF_NOEXIST));
+    SERVERS.get_ptr_mut(address)
 }
 
 #[inline(always)]
@@ -119,21 +157,26 @@ pub(crate) fn is_owner(tgid: u32) -> bool {
     OWNERS.get_ptr(tgid).is_some()
 }
 
-const EMPTY_LISTENER: Listener = Listener {
-    accepted: 0,
-    opened: 0,
-    closed: 0,
-    received: 0,
-    acked: 0,
-    drops: 0,
-    pass: 0,
-    address: Address { ip: [0; 4], port: 0, reserved: 0 },
-    backlog: 0,
-    backlog_limit: 0,
-    owner: 0,
-    gone: 0,
-    reserved: 0,
-};
+/// The sample that last saw an owner alive.
+#[inline(always)]
+pub(crate) fn owner_seen(tgid: u32) -> Option<*mut u64> {
+    OWNERS.get_ptr_mut(tgid)
+}
+
+/// The peer of a process that is looked for; 0 if it is not known.
+#[inline(always)]
+pub(crate) fn wanted(pid: u32) -> Option<u32> {
+    // SAFETY: user space changes the map only while no sample runs, and only samples call this.
+    unsafe { WANTED.get(pid).copied() }
+}
+
+#[inline(always)]
+pub(crate) fn add_found(tgid: u32, found: &Found) {
+    // A full table means that more processes bear the numbers than anybody runs; the rest is not looked at.
+    let _ = FOUND.insert(tgid, found, 0);
+}
+
+const NO_PREALLOC: usize = BPF_F_NO_PREALLOC as usize;
 
 // SAFETY: integers only, for which all bits zero is a value.
 const ZERO_OFFSETS: Offsets = unsafe { core::mem::zeroed() };

@@ -4,8 +4,11 @@
 
 use core::ptr;
 
-use aya_ebpf::{cty::c_void, helpers::bpf_skc_to_tcp_sock};
-use lbstatd_ebpf_abi::{ABSENT, Address};
+use aya_ebpf::{
+    cty::c_void,
+    helpers::{bpf_probe_read_kernel, bpf_skc_to_tcp_sock},
+};
+use lbstatd_ebpf_abi::{ABSENT, Address, FIN_SENT, OUTGOING};
 
 use crate::maps::offset;
 
@@ -58,10 +61,23 @@ impl Tcp {
 
     /// The local address.
     #[inline(always)]
-    pub(crate) fn address(self) -> Address {
+    pub(crate) fn local(self) -> Address {
+        let port = read(self.0, offset!(port));
+        Address { namespace: self.namespace(), ip: self.ip(offset!(ip4), offset!(ip6)), port, reserved: 0 }
+    }
+
+    /// The address of the other side.
+    #[inline(always)]
+    pub(crate) fn remote(self) -> Address {
+        let port = u16::from_be(read(self.0, offset!(remote_port)));
+        let ip = self.ip(offset!(remote_ip4), offset!(remote_ip6));
+        Address { namespace: self.namespace(), ip, port, reserved: 0 }
+    }
+
+    #[inline(always)]
+    fn ip(self, ip4: u32, ip6: u32) -> [u32; 4] {
         const AF_INET6: u16 = 10;
-        let ip6 = offset!(ip6);
-        let ip = if ip6 != ABSENT && read::<u16>(self.0, offset!(family)) == AF_INET6 {
+        if ip6 != ABSENT && read::<u16>(self.0, offset!(family)) == AF_INET6 {
             [
                 read(self.0, ip6),
                 read(self.0, ip6.wrapping_add(4)),
@@ -69,20 +85,24 @@ impl Tcp {
                 read(self.0, ip6.wrapping_add(12)),
             ]
         } else {
-            [0, 0, MAPPED, read(self.0, offset!(ip4))]
-        };
-        Address { ip, port: read(self.0, offset!(port)), reserved: 0 }
+            [0, 0, MAPPED, read(self.0, ip4)]
+        }
     }
 
-    /// Whether the socket belongs to the network namespace that user space watches, as far as this kernel tells them
-    /// apart.
+    /// The network namespace, as far as this kernel tells them apart.
     #[inline(always)]
-    pub(crate) fn is_ours(self) -> bool {
+    pub(crate) fn namespace(self) -> u32 {
         if offset!(net) == ABSENT || offset!(net_inum) == ABSENT {
-            return true;
+            return offset!(namespace);
         }
         let net: *const c_void = read(self.0, offset!(net));
-        read::<u32>(net, offset!(net_inum)) == offset!(namespace)
+        read(net, offset!(net_inum))
+    }
+
+    /// Whether it is in user space's own network namespace, where the sample visits every socket.
+    #[inline(always)]
+    pub(crate) fn is_near(self) -> bool {
+        self.namespace() == offset!(namespace)
     }
 
     #[inline(always)]
@@ -100,6 +120,68 @@ impl Tcp {
         read(self.0, offset!(backlog_limit))
     }
 
+    /// Handshakes under way.
+    #[inline(always)]
+    pub(crate) fn syn_backlog(self) -> u32 {
+        read(self.0, offset!(syn_backlog))
+    }
+
+    /// The error that the next system call on the socket will report.
+    #[inline(always)]
+    pub(crate) fn error(self) -> u32 {
+        read(self.0, offset!(error))
+    }
+
+    /// Whether no process holds it any more.
+    #[inline(always)]
+    pub(crate) fn is_dead(self) -> bool {
+        self.flag(offset!(sock_dead))
+    }
+
+    /// Whether the other side has sent its FIN.
+    #[inline(always)]
+    pub(crate) fn is_done(self) -> bool {
+        self.flag(offset!(sock_done))
+    }
+
+    #[inline(always)]
+    fn flag(self, bit: u32) -> bool {
+        (read::<u64>(self.0, offset!(flags)) >> (bit & 63)) & 1 == 1
+    }
+
+    /// Smoothed round-trip time in microseconds; 0 while none was measured.
+    #[inline(always)]
+    pub(crate) fn rtt(self) -> u32 {
+        read::<u32>(self.0, offset!(srtt)) >> 3
+    }
+
+    #[inline(always)]
+    pub(crate) fn segments_received(self) -> u32 {
+        read(self.0, offset!(segments_in))
+    }
+
+    #[inline(always)]
+    pub(crate) fn data_segments_received(self) -> u32 {
+        read(self.0, offset!(data_segments_in))
+    }
+
+    /// The lower half of the kernel's `bytes_received`, a FIN included.
+    #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "the lower half is asked for")]
+    pub(crate) fn received_low(self) -> u32 {
+        read::<u64>(self.0, offset!(bytes_received)) as u32
+    }
+
+    #[inline(always)]
+    pub(crate) fn segments_sent(self) -> u32 {
+        read(self.0, offset!(segments_out))
+    }
+
+    #[inline(always)]
+    pub(crate) fn retransmits(self) -> u32 {
+        read(self.0, offset!(retransmits))
+    }
+
     /// Whether the handshake was ever completed: the kernel counts the SYN-ACK as delivered just then.
     #[inline(always)]
     pub(crate) fn was_connected(self) -> bool {
@@ -110,16 +192,17 @@ impl Tcp {
     /// `tcp_fin` sets `SOCK_DONE` together with that.
     #[inline(always)]
     pub(crate) fn received(self) -> u64 {
-        let done = (read::<u64>(self.0, offset!(flags)) >> (offset!(sock_done) & 63)) & 1;
-        read::<u64>(self.0, offset!(bytes_received)).saturating_sub(done)
+        read::<u64>(self.0, offset!(bytes_received)).saturating_sub(u64::from(self.is_done()))
     }
 
     /// Payload the peer has acknowledged. The kernel's `bytes_acked` counts our FIN once it is acknowledged, and the
-    /// FIN is the last thing that is ever sent.
+    /// FIN is the last thing that is ever sent; on the side that connects it counts the SYN as well.
     #[inline(always)]
-    pub(crate) fn acked(self, fin_sent: bool) -> u64 {
+    pub(crate) fn acked(self, flags: u32) -> u64 {
         let all_acked = read::<u32>(self.0, offset!(snd_una)) == read::<u32>(self.0, offset!(write_seq));
-        read::<u64>(self.0, offset!(bytes_acked)).saturating_sub(u64::from(fin_sent && all_acked))
+        let fin = u64::from(flags & FIN_SENT != 0 && all_acked);
+        let syn = u64::from(flags & OUTGOING != 0);
+        read::<u64>(self.0, offset!(bytes_acked)).saturating_sub(fin + syn)
     }
 }
 
@@ -132,4 +215,11 @@ pub(crate) fn read<T: Copy>(structure: *const c_void, offset: u32) -> T {
     // SAFETY: the verifier refuses the program unless the structure has a readable field there, and the kernel turns a
     // read through a stale pointer into zero.
     unsafe { ptr::read_volatile(structure.byte_add(offset as usize).cast()) }
+}
+
+/// Reads a field through an address that the verifier knows nothing of.
+#[inline(always)]
+pub(crate) fn peek<T>(structure: *const c_void, offset: u32) -> Option<T> {
+    // SAFETY: the helper checks the address; any bits are a value of the integers asked for.
+    unsafe { bpf_probe_read_kernel(structure.byte_add(offset as usize).cast()) }.ok()
 }

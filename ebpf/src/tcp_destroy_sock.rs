@@ -2,10 +2,10 @@
 //! kernel skipped that program.
 
 use aya_ebpf::{cty::c_void, macros::btf_tracepoint, programs::BtfTracePointContext};
-use lbstatd_ebpf_abi::{CLOSED, ESTABLISHED};
+use lbstatd_ebpf_abi::{CLOSED, ESTABLISHED, OUTGOING};
 
 use crate::{
-    count,
+    count, listening,
     maps::{cookie, socket},
     sock::Tcp,
 };
@@ -19,9 +19,11 @@ fn tcp_destroy_sock(ctx: BtfTracePointContext) -> i32 {
     }
     let Some(tcp) = Tcp::new(sk) else { return 0 };
     if socket.flags & ESTABLISHED == 0 && socket.listener == cookie(sk) {
-        count::retire(tcp, socket);
+        listening::retire(tcp, socket);
     } else if socket.flags & ESTABLISHED != 0 || tcp.was_connected() {
-        count::close(tcp, socket);
+        count::close(tcp, socket, count::last_state(socket));
+    } else if socket.flags & OUTGOING != 0 {
+        count::fail_to_connect(tcp, socket);
     }
     0
 }

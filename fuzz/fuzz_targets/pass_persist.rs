@@ -33,7 +33,7 @@ fuzz_target!(|octets: &[u8]| {
         if !matches!(line, "PONG" | "NONE" | "not-writable") {
             let oid: Oid = line.parse().expect("what is no word is an OID");
             assert!(VIEW.get(&oid).is_some(), "{oid}");
-            assert!(matches!(lines.next(), Some("integer" | "counter" | "counter64" | "string")));
+            assert!(matches!(lines.next(), Some("integer" | "counter" | "counter64" | "gauge" | "string")));
             assert!(lines.next().is_some(), "a value follows its type");
         }
     }

@@ -4,8 +4,10 @@
 //! Prometheus, the MIB modules) knows it by its place there and by nothing else.
 #![forbid(unsafe_code)]
 
+mod histogram;
 pub mod mib;
 mod oid;
+pub mod reference;
 pub mod schema;
 mod snapshot;
 mod table;
@@ -13,9 +15,10 @@ pub mod traps;
 mod value;
 mod wire;
 
+pub use histogram::{BUCKETS, Histogram, bound};
 pub use oid::{Oid, ParseOidError};
 pub use schema::{Column, TableSchema};
-pub use snapshot::{Face, Hook, Snapshot, Source, SourceKind, unix_micros};
-pub use table::{Field, FieldError, MAX_NUMBER, Table, TableBuilder};
+pub use snapshot::{DaemonTables, Face, Hook, Program, Snapshot, Source, SourceKind, unix_micros};
+pub use table::{Field, FieldError, Index, MAX_NUMBER, Table, TableBuilder};
 pub use value::Value;
 pub use wire::DecodeError;

@@ -1,12 +1,12 @@
 //! A snapshot: everything the daemon knows at one moment, under one generation number.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-use crate::schema::{self, Column, TableSchema};
-use crate::table::{Field, Table, TableBuilder};
+use crate::schema::{self, Column, Syntax, TableSchema};
+use crate::table::{Field, MAX_NUMBER, Table, TableBuilder};
 
 /// Immutable once published; readers share it through an [`Arc`]. Tables that did not change are shared between
 /// generations.
@@ -29,13 +29,41 @@ pub struct Snapshot {
     pub servers: Arc<Table>,
     /// [`schema::LISTENER`]
     pub listeners: Arc<Table>,
+    /// [`schema::KERNEL_FRONTEND`]
+    pub kernel_frontends: Arc<Table>,
+    /// [`schema::KERNEL_SERVER`]
+    pub kernel_servers: Arc<Table>,
     /// How each source fares.
     pub sources: Vec<Source>,
     /// How each hook in the kernel fares; empty without eBPF.
     pub hooks: Vec<Hook>,
+    /// What each program in the kernel cost; empty without eBPF.
+    pub programs: Vec<Program>,
     /// How each face that keeps a state fares.
     pub faces: Vec<Face>,
+    /// The last of the tables, made when somebody asks for one.
+    pub daemon: DaemonTables,
 }
+
+/// The tables of what a snapshot holds as lists, as they stood when it was published: see [`Snapshot::daemon`]. They
+/// follow from the rest of a snapshot, so that all of them are equal.
+#[derive(Debug, Default)]
+pub struct DaemonTables(OnceLock<[Arc<Table>; 5]>);
+
+/// A copy may be of a snapshot about to change.
+impl Clone for DaemonTables {
+    fn clone(&self) -> Self {
+        Self::default()
+    }
+}
+
+impl PartialEq for DaemonTables {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for DaemonTables {}
 
 /// How a source of the daemon fares.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,6 +106,19 @@ pub struct Hook {
     pub reason: String,
 }
 
+/// What a program of the daemon in the kernel cost, by the kernel's own account.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Program {
+    /// Name of the program, that of its hook.
+    pub name: String,
+    /// Runs counted; none while the kernel keeps no statistics.
+    pub runs: Option<u64>,
+    /// Time spent in them, in nanoseconds; none likewise.
+    pub time: Option<u64>,
+    /// Runs that were left out, because the program would have interrupted itself.
+    pub missed: u64,
+}
+
 /// How a face of the daemon fares.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Face {
@@ -110,9 +151,13 @@ impl Snapshot {
             backends: table(&schema::BACKEND),
             servers: table(&schema::SERVER),
             listeners: table(&schema::LISTENER),
+            kernel_frontends: table(&schema::KERNEL_FRONTEND),
+            kernel_servers: table(&schema::KERNEL_SERVER),
             sources: Vec::new(),
             hooks: Vec::new(),
+            programs: Vec::new(),
             faces: Vec::new(),
+            daemon: DaemonTables::default(),
         }
     }
 
@@ -121,23 +166,50 @@ impl Snapshot {
         [&self.processes, &self.frontends, &self.backends, &self.servers]
     }
 
+    /// What the kernel counts, in the order of the tables' arcs: listeners, frontends, servers.
+    pub fn kernel(&self) -> [&Table; 3] {
+        [&self.listeners, &self.kernel_frontends, &self.kernel_servers]
+    }
+
+    /// How the daemon fares, in the order of the tables' arcs: sources, hooks, programs, faces, and the snapshot. Ages
+    /// are those at the time it was published. The first call makes the tables, unless `self` is changed later.
+    pub fn daemon(&self) -> &[Arc<Table>; 5] {
+        self.daemon.0.get_or_init(|| self.daemon_at(self.taken))
+    }
+
     /// All tables, in the order of [`schema::TABLES`]; ages are those at `now`, in microseconds since 1970.
-    pub fn tables(&self, now: u64) -> [Arc<Table>; 9] {
+    pub fn tables(&self, now: u64) -> [Arc<Table>; schema::TABLE_COUNT] {
+        let [sources, hooks, programs, faces, snapshot] = self.daemon_at(now);
         [
             self.processes.clone(),
             self.frontends.clone(),
             self.backends.clone(),
             self.servers.clone(),
             self.listeners.clone(),
-            Arc::new(table_of(&schema::SOURCE, &self.sources, |source, column| source.field(column, now))),
-            Arc::new(table_of(&schema::HOOK, &self.hooks, Hook::field)),
-            Arc::new(table_of(&schema::FACE, &self.faces, Face::field)),
-            Arc::new(table_of(&schema::SNAPSHOT, &[self], |snapshot, column| match column.source {
+            self.kernel_frontends.clone(),
+            self.kernel_servers.clone(),
+            sources,
+            hooks,
+            programs,
+            faces,
+            snapshot,
+        ]
+    }
+
+    fn daemon_at(&self, now: u64) -> [Arc<Table>; 5] {
+        let tables = [
+            table_of(&schema::SOURCE, &self.sources, |source, column| source.field(column, now)),
+            table_of(&schema::HOOK, &self.hooks, Hook::field),
+            table_of(&schema::PROGRAM, &self.programs, Program::field),
+            table_of(&schema::FACE, &self.faces, Face::field),
+            table_of(&schema::SNAPSHOT, std::slice::from_ref(self), |snapshot, column| match column.source {
                 "generation" => Field::Number(snapshot.generation),
+                "taken" => Field::Number(snapshot.taken),
                 "age" => Field::Number(now.saturating_sub(snapshot.taken)),
                 other => unreachable!("the schema's column {other} of the snapshot has no value"),
-            })),
-        ]
+            }),
+        ];
+        tables.map(Arc::new)
     }
 }
 
@@ -186,6 +258,18 @@ impl Hook {
     }
 }
 
+impl Program {
+    fn field(&self, column: &Column) -> Field<'_> {
+        match column.source {
+            "program" => Field::Text(self.name.as_bytes()),
+            "runs" => self.runs.map_or(Field::Absent, Field::Number),
+            "time" => self.time.map_or(Field::Absent, Field::Number),
+            "missed" => Field::Number(self.missed),
+            other => unreachable!("the schema's column {other} of programs has no value"),
+        }
+    }
+}
+
 impl Face {
     fn field(&self, column: &Column) -> Field<'_> {
         match column.source {
@@ -213,8 +297,18 @@ fn table_of<R>(
     field: impl for<'a> Fn(&'a R, &'static Column) -> Field<'a>,
 ) -> Table {
     let mut builder = TableBuilder::new(schema);
-    for row in rows {
-        builder.push(|_, column| field(row, column)).expect("our own numbers and short texts fit their columns");
+    for (place, row) in rows.iter().enumerate() {
+        let field = |column: &'static Column| match column.source {
+            "place" => Field::Number(place as u64 + 1),
+            _ => field(row, column),
+        };
+        let pushed = builder.push(|_, column| match field(column) {
+            // What came over the control socket may be anything.
+            Field::Number(number) => Field::Number(number.min(MAX_NUMBER)),
+            Field::Text(text) if column.syntax == Syntax::Name => Field::Text(&text[..text.len().min(64)]),
+            other => other,
+        });
+        pushed.expect("numbers and texts were made to fit");
     }
     builder.finish().0
 }
@@ -233,7 +327,7 @@ mod tests {
         for (table, schema) in tables.iter().zip(schema::TABLES) {
             assert!(std::ptr::eq(table.schema(), schema));
         }
-        let [.., sources, hooks, faces, own] = &tables;
+        let [.., sources, hooks, _, faces, own] = &tables;
         assert_eq!(faces.text(schema::FACE.place("error").unwrap(), 0), Some(&b"no master"[..]));
         assert_eq!(faces.number(schema::FACE.place("up").unwrap(), 0), Some(0));
         assert_eq!(sources.number(schema::SOURCE.place("up").unwrap(), 0), Some(0));

@@ -1,8 +1,11 @@
 //! Tables of cells, laid out column after column, the order in which SNMP walks them.
 //!
-//! A cell is one u64: a number, or the place of a text in the table's buffer. That keeps a row of 27 columns in 216
-//! bytes, and 20,000 servers in a few megabytes.
+//! A cell is one u64: a number, or the place of a text or histogram in the table's buffers. That keeps a row of 27
+//! columns in 216 bytes, and 20,000 servers in a few megabytes.
 
+use std::cmp::Ordering;
+
+use crate::histogram::Histogram;
 use crate::schema::{Column, Syntax, TableSchema};
 use crate::value::Value;
 
@@ -19,6 +22,8 @@ pub struct Table {
     /// Column after column, `rows` cells each.
     cells: Vec<u64>,
     text: Vec<u8>,
+    /// A cell names one by its place from 1; 0 is the empty one, which takes no room.
+    histograms: Vec<Histogram>,
 }
 
 /// Collects the rows of a [`Table`] in any order.
@@ -28,6 +33,18 @@ pub struct TableBuilder {
     /// Row after row, as they come.
     cells: Vec<u64>,
     text: Vec<u8>,
+    histograms: Vec<Histogram>,
+}
+
+/// The arcs of a row's index, as SNMP appends them to a column's OID (RFC 2578 section 7.7): a number is one arc, a text
+/// its length and then its octets.
+#[derive(Clone, Debug)]
+pub struct Index<'a> {
+    table: &'a Table,
+    row: usize,
+    column: usize,
+    /// What is left of the text under way.
+    octets: std::slice::Iter<'a, u8>,
 }
 
 /// What a source says about one cell.
@@ -39,6 +56,8 @@ pub enum Field<'a> {
     Number(u64),
     /// Octets, not necessarily UTF-8.
     Text(&'a [u8]),
+    /// Durations.
+    Histogram(&'a Histogram),
 }
 
 /// Why a field cannot stand in its column.
@@ -52,9 +71,15 @@ pub enum FieldError {
         /// What was there instead, shortened.
         text: String,
     },
-    /// A column of the index is empty, or above 2147483647.
-    #[error("field {field} is part of the row's index and holds no number from 0 to 2147483647")]
+    /// A column of the index is empty, or holds more than an index can.
+    #[error("field {field} is part of the row's index and holds no number and no text that fits there")]
     Index {
+        /// Name of the field at its source.
+        field: &'static str,
+    },
+    /// A histogram in a column of something else, or something else in a column of histograms.
+    #[error("field {field} and what it shall hold: only one of them is a histogram")]
+    NotAHistogram {
         /// Name of the field at its source.
         field: &'static str,
     },
@@ -66,7 +91,7 @@ pub enum FieldError {
 impl Table {
     /// A table without rows.
     pub fn empty(schema: &'static TableSchema) -> Self {
-        Self { schema, rows: 0, cells: Vec::new(), text: Vec::new() }
+        Self { schema, rows: 0, cells: Vec::new(), text: Vec::new(), histograms: Vec::new() }
     }
 
     /// What its columns are.
@@ -84,19 +109,31 @@ impl Table {
         self.rows == 0
     }
 
-    /// The number in a cell, as its source sent it; none if absent or text.
+    /// The number in a cell, as its source sent it; none if absent or no number.
     ///
     /// # Panics
     /// If there is no such column or row, as all accessors here.
     pub fn number(&self, column: usize, row: usize) -> Option<u64> {
         let cell = self.cell(column, row);
-        (cell != ABSENT && self.schema.columns[column].syntax != Syntax::Text).then_some(cell)
+        (cell != ABSENT && self.schema.columns[column].syntax.is_number()).then_some(cell)
     }
 
-    /// The text in a cell, as its source sent it; none if absent or a number.
+    /// The text in a cell, as its source sent it; none if absent or no text.
     pub fn text(&self, column: usize, row: usize) -> Option<&[u8]> {
         let cell = self.cell(column, row);
-        (cell != ABSENT && self.schema.columns[column].syntax == Syntax::Text).then(|| &self.text[span(cell)])
+        (cell != ABSENT && self.schema.columns[column].syntax.is_text()).then(|| &self.text[span(cell)])
+    }
+
+    /// The histogram in a cell; none if absent or no histogram.
+    pub fn histogram(&self, column: usize, row: usize) -> Option<&Histogram> {
+        let cell = self.cell(column, row);
+        if cell == ABSENT || !matches!(self.schema.columns[column].syntax, Syntax::Histogram(_)) {
+            return None;
+        }
+        match usize::try_from(cell).ok()?.checked_sub(1) {
+            None => Some(&Histogram::EMPTY),
+            Some(place) => self.histograms.get(place),
+        }
     }
 
     /// Whether a cell holds anything.
@@ -104,18 +141,18 @@ impl Table {
         self.cell(column, row) != ABSENT
     }
 
-    /// What lbStats sends for a cell: the schema's conversion of the number or text, or its value for an absent one.
+    /// What SNMP sends for a cell: the schema's conversion of the number or text, or its value for an absent one.
     pub fn value(&self, column: usize, row: usize) -> Value<'_> {
         let declared = &self.schema.columns[column];
-        match declared.syntax {
-            Syntax::Text => Value::OctetString(self.text(column, row).unwrap_or_default()),
-            _ => declared.convert(self.number(column, row)),
+        if declared.syntax.is_text() {
+            return Value::OctetString(self.text(column, row).unwrap_or_default());
         }
+        declared.convert(self.number(column, row))
     }
 
     /// The index of a row: the first `schema().index` columns, as SNMP appends them to a column's OID.
-    pub fn index(&self, row: usize) -> impl ExactSizeIterator<Item = u32> + '_ {
-        (0..self.schema.index).map(move |column| self.index_arc(column, row))
+    pub fn index(&self, row: usize) -> Index<'_> {
+        Index { table: self, row, column: 0, octets: [].iter() }
     }
 
     /// The first row whose index is above `suffix` in the order of OIDs; `len()` if there is none.
@@ -129,27 +166,36 @@ impl Table {
         (row < self.rows && self.index(row).eq(suffix.iter().copied())).then_some(row)
     }
 
-    /// Cells and texts as they go over a wire; [`Table::from_parts`] takes them back.
-    pub(crate) fn parts(&self) -> (&[u64], &[u8]) {
-        (&self.cells, &self.text)
+    /// Cells, texts and histograms as they go over a wire; [`Table::from_parts`] takes them back.
+    pub(crate) fn parts(&self) -> (&[u64], &[u8], &[Histogram]) {
+        (&self.cells, &self.text, &self.histograms)
     }
 
-    /// A table of foreign cells and texts; none if they do not make one.
-    pub(crate) fn from_parts(schema: &'static TableSchema, cells: Vec<u64>, text: Vec<u8>) -> Option<Self> {
+    /// A table of foreign cells, texts and histograms; none if they do not make one.
+    pub(crate) fn from_parts(
+        schema: &'static TableSchema,
+        cells: Vec<u64>,
+        text: Vec<u8>,
+        histograms: Vec<Histogram>,
+    ) -> Option<Self> {
         let width = schema.columns.len();
         if !cells.len().is_multiple_of(width) {
             return None;
         }
-        let table = Self { schema, rows: cells.len() / width, cells, text };
-        let texts_fit = schema.columns.iter().enumerate().all(|(column, declared)| {
-            declared.syntax != Syntax::Text
-                || table.column(column).iter().all(|&cell| cell == ABSENT || table.text.get(span(cell)).is_some())
-        });
+        let table = Self { schema, rows: cells.len() / width, cells, text, histograms };
+        let fits = |declared: &Column, cell: u64| match declared.syntax {
+            _ if cell == ABSENT => true,
+            Syntax::Histogram(_) => cell <= table.histograms.len() as u64,
+            syntax => !syntax.is_text() || table.text.get(span(cell)).is_some(),
+        };
+        let mut columns = schema.columns.iter().enumerate();
+        let cells_fit = columns.all(|(place, declared)| table.column(place).iter().all(|cell| fits(declared, *cell)));
+        let mut index = schema.columns[..schema.index].iter().enumerate();
         let index_fits =
-            (0..schema.index).all(|column| table.column(column).iter().all(|&cell| index_of(cell).is_some()));
+            index.all(|(place, declared)| table.column(place).iter().all(|cell| fits_index(declared, *cell)));
         // Only an index that fits can be compared.
         let ordered = || schema.index == 0 || (1..table.rows).all(|row| table.index(row - 1).lt(table.index(row)));
-        (texts_fit && index_fits && ordered()).then_some(table)
+        (cells_fit && index_fits && ordered()).then_some(table)
     }
 
     fn cell(&self, column: usize, row: usize) -> u64 {
@@ -159,10 +205,6 @@ impl Table {
 
     fn column(&self, column: usize) -> &[u64] {
         &self.cells[column * self.rows..(column + 1) * self.rows]
-    }
-
-    fn index_arc(&self, column: usize, row: usize) -> u32 {
-        index_of(self.cell(column, row)).expect("both ways to make a table check the index")
     }
 
     fn partition_point(&self, below: impl Fn(usize) -> bool) -> usize {
@@ -175,10 +217,32 @@ impl Table {
     }
 }
 
+impl Iterator for Index<'_> {
+    type Item = u32;
+
+    fn next(&mut self) -> Option<u32> {
+        if let Some(octet) = self.octets.next() {
+            return Some(u32::from(*octet));
+        }
+        if self.column == self.table.schema.index {
+            return None;
+        }
+        let column = self.column;
+        self.column += 1;
+        let cell = self.table.cell(column, self.row);
+        if !self.table.schema.columns[column].syntax.is_text() {
+            return Some(u32::try_from(cell).expect("both ways to make a table check the index"));
+        }
+        let text = &self.table.text[span(cell)];
+        self.octets = text.iter();
+        Some(u32::try_from(text.len()).expect("both ways to make a table check the index"))
+    }
+}
+
 impl TableBuilder {
     /// A builder without rows.
     pub fn new(schema: &'static TableSchema) -> Self {
-        Self { schema, cells: Vec::new(), text: Vec::new() }
+        Self { schema, cells: Vec::new(), text: Vec::new(), histograms: Vec::new() }
     }
 
     /// Appends a row: `field` is asked once for each column, in the order of the schema.
@@ -186,7 +250,7 @@ impl TableBuilder {
     /// # Errors
     /// When a field does not fit its column; the row is then not there.
     pub fn push<'a>(&mut self, mut field: impl FnMut(usize, &'static Column) -> Field<'a>) -> Result<(), FieldError> {
-        let (cells, text) = (self.cells.len(), self.text.len());
+        let (cells, text, histograms) = (self.cells.len(), self.text.len(), self.histograms.len());
         let result = self.schema.columns.iter().enumerate().try_for_each(|(place, column)| {
             let cell = self.encode(column, field(place, column))?;
             let cell = if place < self.schema.index { index_cell(column, cell)? } else { cell };
@@ -196,6 +260,7 @@ impl TableBuilder {
         if result.is_err() {
             self.cells.truncate(cells);
             self.text.truncate(text);
+            self.histograms.truncate(histograms);
         }
         result
     }
@@ -211,7 +276,8 @@ impl TableBuilder {
         assert!(std::ptr::eq(self.schema, table.schema), "tables of two schemas");
         (0..table.rows).try_for_each(|row| {
             self.push(|column, declared| match declared.syntax {
-                Syntax::Text => table.text(column, row).map_or(Field::Absent, Field::Text),
+                Syntax::Histogram(_) => table.histogram(column, row).map_or(Field::Absent, Field::Histogram),
+                syntax if syntax.is_text() => table.text(column, row).map_or(Field::Absent, Field::Text),
                 _ => table.number(column, row).map_or(Field::Absent, Field::Number),
             })
         })
@@ -224,34 +290,58 @@ impl TableBuilder {
         let mut order: Vec<usize> = (0..rows).collect();
         let mut duplicates = 0;
         if self.schema.index > 0 {
-            let index = |row: usize| &self.cells[row * width..row * width + self.schema.index];
-            order.sort_by(|a, b| index(*a).cmp(index(*b)));
-            order.dedup_by(|later, first| index(*later) == index(*first));
+            order.sort_by(|a, b| self.compare(*a, *b));
+            order.dedup_by(|later, first| self.compare(*later, *first).is_eq());
             duplicates = rows - order.len();
         }
         let mut cells = Vec::with_capacity(order.len() * width);
         for column in 0..width {
             cells.extend(order.iter().map(|row| self.cells[row * width + column]));
         }
-        (Table { schema: self.schema, rows: order.len(), cells, text: self.text }, duplicates)
+        let Self { schema, text, histograms, .. } = self;
+        (Table { schema, rows: order.len(), cells, text, histograms }, duplicates)
+    }
+
+    /// The order of two rows, that of their index as OIDs: a text by its length first.
+    fn compare(&self, a: usize, b: usize) -> Ordering {
+        let width = self.schema.columns.len();
+        let index = self.schema.columns[..self.schema.index].iter().enumerate();
+        let mut orders = index.map(|(column, declared)| {
+            let (a, b) = (self.cells[a * width + column], self.cells[b * width + column]);
+            if !declared.syntax.is_text() {
+                return a.cmp(&b);
+            }
+            let (a, b) = (&self.text[span(a)], &self.text[span(b)]);
+            a.len().cmp(&b.len()).then_with(|| a.cmp(b))
+        });
+        orders.find(|order| order.is_ne()).unwrap_or(Ordering::Equal)
     }
 
     fn encode(&mut self, column: &'static Column, field: Field<'_>) -> Result<u64, FieldError> {
         match (column.syntax, field) {
             (_, Field::Absent) => Ok(ABSENT),
-            (Syntax::Text, Field::Text(text)) => {
-                let start = u32::try_from(self.text.len()).map_err(|_| FieldError::TooMuchText)?;
-                // The longest text must not look like an absent one.
-                let len =
-                    u32::try_from(text.len()).ok().filter(|len| *len < u32::MAX).ok_or(FieldError::TooMuchText)?;
-                self.text.extend_from_slice(text);
-                Ok(u64::from(start) << 32 | u64::from(len))
+            (Syntax::Histogram(_), Field::Histogram(histogram)) if *histogram == Histogram::EMPTY => Ok(0),
+            (Syntax::Histogram(_), Field::Histogram(histogram)) => {
+                self.histograms.push(*histogram);
+                Ok(self.histograms.len() as u64)
             }
-            (Syntax::Text, Field::Number(number)) => self.encode(column, Field::Text(number.to_string().as_bytes())),
+            (Syntax::Histogram(_), _) | (_, Field::Histogram(_)) => {
+                Err(FieldError::NotAHistogram { field: column.source })
+            }
+            (syntax, Field::Text(text)) if syntax.is_text() => self.encode_text(text),
+            (syntax, Field::Number(number)) if syntax.is_text() => self.encode_text(number.to_string().as_bytes()),
             (_, Field::Number(number)) if number <= MAX_NUMBER => Ok(number),
             (_, Field::Number(number)) => Err(not_a_number(column, number.to_string().as_bytes())),
             (_, Field::Text(text)) => Err(not_a_number(column, text)),
         }
+    }
+
+    fn encode_text(&mut self, text: &[u8]) -> Result<u64, FieldError> {
+        let start = u32::try_from(self.text.len()).map_err(|_| FieldError::TooMuchText)?;
+        // The longest text must not look like an absent one.
+        let len = u32::try_from(text.len()).ok().filter(|len| *len < u32::MAX).ok_or(FieldError::TooMuchText)?;
+        self.text.extend_from_slice(text);
+        Ok(u64::from(start) << 32 | u64::from(len))
     }
 }
 
@@ -263,7 +353,7 @@ impl Column {
     pub fn parse<'a>(&'static self, raw: &'a [u8]) -> Result<Field<'a>, FieldError> {
         match (self.syntax, raw) {
             (_, b"") => Ok(Field::Absent),
-            (Syntax::Text, _) => Ok(Field::Text(raw)),
+            (syntax, _) if syntax.is_text() => Ok(Field::Text(raw)),
             (_, [b'-', digits @ ..]) if decimal(digits).is_some() => Ok(Field::Absent),
             _ => decimal(raw)
                 .filter(|number| *number <= MAX_NUMBER)
@@ -292,11 +382,14 @@ fn decimal(digits: &[u8]) -> Option<u64> {
 /// An absent number of the index takes the schema's value for absent ones (1 for a process, else none).
 fn index_cell(column: &'static Column, cell: u64) -> Result<u64, FieldError> {
     let cell = if cell == ABSENT && column.if_absent > 0 { u64::from(column.if_absent) } else { cell };
-    index_of(cell).map(u64::from).ok_or(FieldError::Index { field: column.source })
+    if fits_index(column, cell) { Ok(cell) } else { Err(FieldError::Index { field: column.source }) }
 }
 
-fn index_of(cell: u64) -> Option<u32> {
-    u32::try_from(cell).ok().filter(|arc| *arc <= 2_147_483_647)
+/// Whether the cell of a column can be part of an index.
+fn fits_index(column: &Column, cell: u64) -> bool {
+    let number = || column.syntax.index_limit().is_some_and(|limit| cell <= limit);
+    let text = || column.syntax.index_octets().is_some_and(|limit| span(cell).len() <= limit);
+    cell != ABSENT && (number() || text())
 }
 
 /// Where a text cell's octets stand.
@@ -363,18 +456,18 @@ mod tests {
     #[test]
     fn foreign_cells_make_a_table_only_if_their_index_does() {
         let (table, _) = frontends(&[2, 9]);
-        let (cells, text) = table.parts();
+        let (cells, text, _) = table.parts();
         let with = |place: usize, cell: u64| {
             let mut cells = cells.to_vec();
             cells[place] = cell;
-            Table::from_parts(&FRONTEND, cells, text.to_vec())
+            Table::from_parts(&FRONTEND, cells, text.to_vec(), Vec::new())
         };
         let iid = 2 * FRONTEND.place("iid").unwrap();
         assert_eq!(with(iid, 2), Some(table.clone()));
         for (place, cell) in [(iid, ABSENT), (iid, 1 << 31), (iid, 9), (iid, 10), (iid + 1, 2)] {
             assert_eq!(with(place, cell), None, "cell {cell} at {place}");
         }
-        assert_eq!(Table::from_parts(&FRONTEND, cells[1..].to_vec(), text.to_vec()), None);
+        assert_eq!(Table::from_parts(&FRONTEND, cells[1..].to_vec(), text.to_vec(), Vec::new()), None);
     }
 
     #[test]

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::histogram::{BUCKETS, Histogram};
 use crate::schema::{self, TableSchema};
-use crate::snapshot::{Face, Hook, Snapshot, Source};
+use crate::snapshot::{DaemonTables, Face, Hook, Program, Snapshot, Source};
 use crate::table::Table;
 
 /// Why octets are no snapshot of this version.
@@ -27,9 +28,10 @@ struct Message<'a> {
     taken: u64,
     haproxy_read: Option<u64>,
     #[serde(borrow)]
-    tables: [Cells<'a>; 5],
+    tables: [Cells<'a>; 7],
     sources: Cow<'a, [Source]>,
     hooks: Cow<'a, [Hook]>,
+    programs: Cow<'a, [Program]>,
     faces: Cow<'a, [Face]>,
 }
 
@@ -39,15 +41,24 @@ struct Cells<'a> {
     cells: Vec<u64>,
     #[serde(borrow)]
     text: &'a [u8],
+    /// Each histogram's sum and then its buckets.
+    histograms: Vec<u64>,
 }
 
 impl Snapshot {
     /// The snapshot as octets.
     pub fn encode(&self) -> Vec<u8> {
-        let tables = [&self.processes, &self.frontends, &self.backends, &self.servers, &self.listeners];
+        let [processes, frontends, backends, servers] = self.lbstats();
+        let [listeners, kernel_frontends, kernel_servers] = self.kernel();
+        let tables = [processes, frontends, backends, servers, listeners, kernel_frontends, kernel_servers];
         let tables = tables.map(|table| {
-            let (cells, text) = table.parts();
-            Cells { cells: cells.iter().map(|cell| cell.wrapping_add(1)).collect(), text }
+            let (cells, text, histograms) = table.parts();
+            let numbers = |histogram: &Histogram| std::iter::once(histogram.sum).chain(histogram.buckets);
+            Cells {
+                cells: cells.iter().map(|cell| cell.wrapping_add(1)).collect(),
+                text,
+                histograms: histograms.iter().flat_map(numbers).collect(),
+            }
         });
         let message = Message {
             schema: fingerprint(),
@@ -57,6 +68,7 @@ impl Snapshot {
             tables,
             sources: Cow::Borrowed(&self.sources),
             hooks: Cow::Borrowed(&self.hooks),
+            programs: Cow::Borrowed(&self.programs),
             faces: Cow::Borrowed(&self.faces),
         };
         postcard::to_stdvec(&message).expect("plain data in memory always encodes")
@@ -72,7 +84,7 @@ impl Snapshot {
             return Err(DecodeError::OtherVersion);
         }
         let message: Message<'_> = postcard::from_bytes(octets).map_err(|_| DecodeError::Garbled)?;
-        let [processes, frontends, backends, servers, listeners] = message.tables;
+        let [processes, frontends, backends, servers, listeners, kernel_frontends, kernel_servers] = message.tables;
         Ok(Self {
             generation: message.generation,
             taken: message.taken,
@@ -82,9 +94,13 @@ impl Snapshot {
             backends: backends.table(&schema::BACKEND)?,
             servers: servers.table(&schema::SERVER)?,
             listeners: listeners.table(&schema::LISTENER)?,
+            kernel_frontends: kernel_frontends.table(&schema::KERNEL_FRONTEND)?,
+            kernel_servers: kernel_servers.table(&schema::KERNEL_SERVER)?,
             sources: message.sources.into_owned(),
             hooks: message.hooks.into_owned(),
+            programs: message.programs.into_owned(),
             faces: message.faces.into_owned(),
+            daemon: DaemonTables::default(),
         })
     }
 }
@@ -93,7 +109,13 @@ impl Cells<'_> {
     fn table(self, schema: &'static TableSchema) -> Result<Arc<Table>, DecodeError> {
         let mut cells = self.cells;
         cells.iter_mut().for_each(|cell| *cell = cell.wrapping_sub(1));
-        Table::from_parts(schema, cells, self.text.to_vec()).map(Arc::new).ok_or(DecodeError::Garbled)
+        let (histograms, rest) = self.histograms.as_chunks::<{ BUCKETS + 1 }>();
+        if !rest.is_empty() {
+            return Err(DecodeError::Garbled);
+        }
+        let histogram = |[sum, buckets @ ..]: &[u64; BUCKETS + 1]| Histogram { sum: *sum, buckets: *buckets };
+        let histograms = histograms.iter().map(histogram).collect();
+        Table::from_parts(schema, cells, self.text.to_vec(), histograms).map(Arc::new).ok_or(DecodeError::Garbled)
     }
 }
 
@@ -112,8 +134,9 @@ fn fingerprint() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::SourceKind;
+    use crate::schema::{LISTENER, SERVER, Syntax};
     use crate::table::{Field, TableBuilder};
-    use crate::{SourceKind, schema::SERVER};
     use proptest::prelude::*;
 
     fn snapshot() -> Snapshot {
@@ -127,8 +150,21 @@ mod tests {
                 })
                 .unwrap();
         }
+        let mut listeners = TableBuilder::new(&LISTENER);
+        for octets in [&[127, 0, 0, 1][..], &[0; 16]] {
+            let filled = Histogram { sum: 7, buckets: [2; BUCKETS] };
+            listeners
+                .push(|place, column| match column.syntax {
+                    Syntax::Address => Field::Text(octets),
+                    Syntax::Histogram(_) => Field::Histogram(if place % 2 == 0 { &filled } else { &Histogram::EMPTY }),
+                    _ if place < LISTENER.index => Field::Number(1),
+                    _ => Field::Absent,
+                })
+                .unwrap();
+        }
         let mut snapshot = Snapshot::empty();
         snapshot.servers = Arc::new(servers.finish().0);
+        snapshot.listeners = Arc::new(listeners.finish().0);
         snapshot.sources.push(Source::new(SourceKind::Ebpf, ""));
         snapshot
     }
@@ -155,10 +191,13 @@ mod tests {
             octets[at % len] = octet;
             octets.truncate(keep.max(len / 2));
             if let Ok(snapshot) = Snapshot::decode(&octets) {
-                for table in snapshot.lbstats() {
+                for table in snapshot.lbstats().into_iter().chain(snapshot.kernel()) {
                     for row in 0..table.len() {
                         let _ = table.index(row).count();
-                        (0..table.schema().columns.len()).for_each(|column| { let _ = table.value(column, row); });
+                        for column in 0..table.schema().columns.len() {
+                            let _ = table.value(column, row);
+                            let _ = table.histogram(column, row).map(Histogram::count);
+                        }
                     }
                 }
             }

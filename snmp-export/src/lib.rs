@@ -27,9 +27,11 @@ pub mod pass_persist;
 #[cfg(test)]
 mod sample;
 mod spelled;
+mod tree;
 pub mod usm;
 mod view;
 mod walks;
 
+pub use tree::{Tree, TreeError};
 pub use view::{Cell, View};
 pub use walks::Walks;

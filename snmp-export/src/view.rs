@@ -1,20 +1,23 @@
 //! The MIB view: the cells of one snapshot under their OIDs, in order.
 //!
-//! Nothing is made ready ahead: an OID is found by binary search in the snapshot's own tables, an answer allocates
-//! nothing. A view is a list of branches, each a table under the OID of its entry; another subtree is another branch.
-//! A group of scalars is a branch too: the first row of a table, under the index 0.
+//! Nothing is made ahead for a snapshot: an OID is found by binary search in the snapshot's own tables, an answer
+//! allocates nothing. A view looks at a snapshot through a [`Tree`], which says which tables grow where; a daemon makes
+//! one at its start.
 
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use lbstats::schema::{self, ALOHA_PRODUCT, ALOHA_ROOT, ALOHA_SCALARS, LBSTATS_ROOTS, TableSchema};
 use lbstats::{Oid, Snapshot, Table, Value, unix_micros};
 
-/// One snapshot as SNMP sees it. Cheap to clone and to make: it holds no more than the snapshot.
+use crate::tree::{Branch, Tree};
+
+/// One snapshot as SNMP sees it. Cheap to clone and to make: it holds no more than the snapshot and the tree.
 #[derive(Clone, Debug)]
 pub struct View {
     snapshot: Arc<Snapshot>,
-    branches: &'static [Branch],
+    tree: Arc<Tree>,
+    /// Without lbStats, because what HAProxy said is too old.
+    stale: bool,
 }
 
 /// A cell of a view. Of another view, it is a place that may hold something else or be none.
@@ -25,77 +28,26 @@ pub struct Cell {
     pub(crate) row: usize,
 }
 
-/// A table in the tree: its cells are entry.column.index.
-#[derive(Debug)]
-struct Branch {
-    entry: Oid,
-    table: TableOf,
-    /// Arc and place in the table of each column, arcs ascending.
-    columns: Vec<(u32, usize)>,
-    /// Whether it shows the first row only, under the index 0.
-    scalars: bool,
-}
-
-type TableOf = fn(&Snapshot) -> &Table;
-
-/// The four tables of lbStats under each of its roots.
-static LBSTATS: LazyLock<Vec<Branch>> = LazyLock::new(|| ordered(LBSTATS_ROOTS.into_iter().flat_map(tables_under)));
-
-/// The same, the twin in the ALOHA branch, and the scalars of its product.
-static WITH_ALOHA: LazyLock<Vec<Branch>> = LazyLock::new(|| {
-    let place = |source| schema::PROCESS.place(source).expect("scalars come from columns of the process");
-    let product = Branch {
-        entry: Oid::from(ALOHA_PRODUCT),
-        table: |snapshot| &snapshot.processes,
-        columns: ALOHA_SCALARS.iter().map(|(arc, source)| (*arc, place(source))).collect(),
-        scalars: true,
-    };
-    let roots = LBSTATS_ROOTS.into_iter().chain([ALOHA_ROOT]);
-    ordered(roots.flat_map(tables_under).chain([product]))
-});
-
-fn tables_under(root: &[u32]) -> [Branch; 4] {
-    let tables: [(&TableSchema, TableOf); 4] = [
-        (&schema::PROCESS, |snapshot| &snapshot.processes),
-        (&schema::FRONTEND, |snapshot| &snapshot.frontends),
-        (&schema::BACKEND, |snapshot| &snapshot.backends),
-        (&schema::SERVER, |snapshot| &snapshot.servers),
-    ];
-    tables.map(|(schema, table)| {
-        let mut entry = Oid::from(root);
-        entry.extend(&[schema.arc.expect("a table of lbStats has an arc"), 1]);
-        let columns = schema.columns.iter().enumerate().filter_map(|(place, column)| Some((column.arc?, place)));
-        Branch { entry, table, columns: columns.collect(), scalars: false }
-    })
-}
-
-fn ordered(branches: impl Iterator<Item = Branch>) -> Vec<Branch> {
-    let mut branches: Vec<Branch> = branches.collect();
-    branches.sort_by(|a, b| a.entry.cmp(&b.entry));
-    let apart = branches.windows(2).all(|pair| !pair[1].entry.starts_with(&pair[0].entry));
-    assert!(apart, "no branch grows on another");
-    branches
-}
+/// The tree of views that are made without one.
+static USUAL: LazyLock<Arc<Tree>> = LazyLock::new(Arc::default);
 
 impl View {
-    /// lbStats of this snapshot, under all its roots.
+    /// lbStats of this snapshot, under both its roots, and LBSTATD-MIB under its usual one.
     pub fn new(snapshot: Arc<Snapshot>) -> Self {
-        Self { snapshot, branches: &LBSTATS }
+        Self { snapshot, tree: USUAL.clone(), stale: false }
     }
 
-    /// The same, without a cell if HAProxy's tables were read longer ago than `max_age`, or never.
+    /// The same, without lbStats if HAProxy's tables were read longer ago than `max_age`, or never.
     pub fn unless_older(snapshot: Arc<Snapshot>, max_age: Duration) -> Self {
         let oldest = u64::try_from(max_age.as_micros()).unwrap_or(u64::MAX);
-        match snapshot.haproxy_read {
-            Some(read) if unix_micros().saturating_sub(read) <= oldest => Self::new(snapshot),
-            _ => Self { snapshot, branches: &[] },
-        }
+        let young = |read: u64| unix_micros().saturating_sub(read) <= oldest;
+        Self { stale: !snapshot.haproxy_read.is_some_and(young), ..Self::new(snapshot) }
     }
 
-    /// This view with the ALOHA twin of lbStats and its product scalars; an empty one stays empty.
+    /// This view through another tree.
     #[must_use]
-    pub fn with_aloha(self) -> Self {
-        if self.branches.is_empty() { self } else { Self { branches: &WITH_ALOHA, ..self } }
+    pub fn through(self, tree: &Arc<Tree>) -> Self {
+        Self { tree: tree.clone(), ..self }
     }
 
     /// The snapshot it shows.
@@ -105,7 +57,9 @@ impl View {
 
     /// Whether the other shows the same cells of the same snapshot.
     pub(crate) fn is(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.snapshot, &other.snapshot) && std::ptr::eq(self.branches, other.branches)
+        Arc::ptr_eq(&self.snapshot, &other.snapshot)
+            && Arc::ptr_eq(&self.tree, &other.tree)
+            && self.stale == other.stale
     }
 
     /// The value under exactly this OID.
@@ -124,8 +78,8 @@ impl View {
     pub fn cell_at(&self, oid: &[u32]) -> Option<Cell> {
         let (branch, below) = self.branch_of(oid)?;
         let (&arc, index) = below.split_first()?;
-        let column = self.branches[branch].columns.binary_search_by_key(&arc, |(arc, _)| *arc).ok()?;
-        let row = match self.branches[branch].scalars {
+        let column = self.branches()[branch].columns.binary_search_by_key(&arc, |(arc, _)| *arc).ok()?;
+        let row = match self.branches()[branch].scalars {
             false => self.table(branch).row_at(index)?,
             true => (index == [0] && self.rows(branch) > 0).then_some(0)?,
         };
@@ -136,31 +90,17 @@ impl View {
     pub fn has_object(&self, oid: &[u32]) -> bool {
         let arc = self.branch_of(oid).and_then(|(branch, below)| Some((branch, below.first()?)));
         arc.is_some_and(|(branch, arc)| {
-            self.branches[branch].columns.binary_search_by_key(arc, |column| column.0).is_ok()
+            self.branches()[branch].columns.binary_search_by_key(arc, |column| column.0).is_ok()
         })
-    }
-
-    /// The subtrees that hold every cell, whatever the snapshot: what a subagent registers.
-    pub fn subtrees(&self) -> Vec<Oid> {
-        let mut subtrees: Vec<Oid> = Vec::new();
-        for Branch { entry, scalars, .. } in self.branches {
-            // Tables are under one root, which is above table and entry.
-            let root = if *scalars { entry } else { &entry[..entry.len() - 2] };
-            if !subtrees.iter().any(|subtree| root.starts_with(subtree)) {
-                subtrees.retain(|subtree| !subtree.starts_with(root));
-                subtrees.push(Oid::from(root));
-            }
-        }
-        subtrees
     }
 
     /// The first cell whose OID is above `oid`.
     pub fn cell_after(&self, oid: &[u32]) -> Option<Cell> {
         let Some((branch, below)) = self.branch_of(oid) else {
-            return self.first_from(self.branches.partition_point(|branch| *branch.entry <= *oid));
+            return self.first_from(self.branches().partition_point(|branch| *branch.entry <= *oid));
         };
         let Some((&arc, index)) = below.split_first() else { return self.first_from(branch) };
-        let Branch { columns, scalars, .. } = &self.branches[branch];
+        let Branch { columns, scalars, .. } = &self.branches()[branch];
         let column = columns.partition_point(|(column, _)| *column < arc);
         if columns.get(column).is_some_and(|(column, _)| *column == arc) {
             let row = if *scalars { usize::from(!index.is_empty()) } else { self.table(branch).row_after(index) };
@@ -184,7 +124,7 @@ impl View {
     /// # Panics
     /// May panic for a cell of another view, as [`View::value`].
     pub fn oid(&self, cell: Cell, into: &mut Oid) {
-        let Branch { entry, columns, scalars, .. } = &self.branches[cell.branch];
+        let Branch { entry, columns, scalars, .. } = &self.branches()[cell.branch];
         into.assign(entry);
         into.extend(&[columns[cell.column].0]);
         if *scalars {
@@ -196,18 +136,18 @@ impl View {
 
     /// The value of a cell of this view.
     pub fn value(&self, cell: Cell) -> Value<'_> {
-        self.table(cell.branch).value(self.branches[cell.branch].columns[cell.column].1, cell.row)
+        self.table(cell.branch).value(self.branches()[cell.branch].columns[cell.column].1, cell.row)
     }
 
     /// The branch that `oid` is in, and what remains of it below the branch's entry.
     fn branch_of<'a>(&self, oid: &'a [u32]) -> Option<(usize, &'a [u32])> {
-        let branch = self.branches.partition_point(|branch| *branch.entry <= *oid).checked_sub(1)?;
-        oid.strip_prefix(&*self.branches[branch].entry).map(|below| (branch, below))
+        let branch = self.branches().partition_point(|branch| *branch.entry <= *oid).checked_sub(1)?;
+        oid.strip_prefix(&*self.branches()[branch].entry).map(|below| (branch, below))
     }
 
     /// The first cell of the first branch from this one that has any.
     fn first_from(&self, branch: usize) -> Option<Cell> {
-        let branch = (branch..self.branches.len()).find(|branch| self.rows(*branch) > 0)?;
+        let branch = (branch..self.branches().len()).find(|branch| self.rows(*branch) > 0)?;
         Some(Cell { branch, column: 0, row: 0 })
     }
 
@@ -217,23 +157,27 @@ impl View {
         if cell.row >= rows {
             cell = Cell { column: cell.column + 1, row: 0, ..cell };
         }
-        let there = rows > 0 && cell.column < self.branches[cell.branch].columns.len();
+        let there = rows > 0 && cell.column < self.branches()[cell.branch].columns.len();
         if there { Some(cell) } else { self.first_from(cell.branch + 1) }
     }
 
     /// Number of columns of each branch.
     pub(crate) fn widths(&self) -> impl Iterator<Item = usize> {
-        self.branches.iter().map(|branch| branch.columns.len())
+        self.branches().iter().map(|branch| branch.columns.len())
     }
 
     /// Number of rows of a branch.
     pub(crate) fn rows(&self, branch: usize) -> usize {
         let rows = self.table(branch).len();
-        if self.branches[branch].scalars { rows.min(1) } else { rows }
+        if self.branches()[branch].scalars { rows.min(1) } else { rows }
+    }
+
+    fn branches(&self) -> &[Branch] {
+        self.tree.branches(self.stale)
     }
 
     fn table(&self, branch: usize) -> &Table {
-        (self.branches[branch].table)(&self.snapshot)
+        (self.branches()[branch].table)(&self.snapshot)
     }
 }
 
@@ -242,10 +186,15 @@ mod tests {
     use std::collections::BTreeMap;
     use std::ops::Bound;
 
+    use std::net::IpAddr;
+
     use super::*;
     use crate::sample::{self, Ids};
+    use lbstats::schema::{self, ALOHA_PRODUCT, ALOHA_ROOT, ALOHA_SCALARS, LBSTATD_ROOT, LBSTATS_ROOTS, Module};
     use proptest::collection::vec;
     use proptest::prelude::*;
+
+    static WITH_ALOHA: LazyLock<Arc<Tree>> = LazyLock::new(|| Arc::new(Tree::new(true, LBSTATD_ROOT).unwrap()));
 
     /// Every cell under its OID, straight from the tables.
     fn model(snapshot: &Snapshot, aloha: bool) -> BTreeMap<Vec<u32>, Value<'_>> {
@@ -255,32 +204,64 @@ mod tests {
             cells.insert([ALOHA_PRODUCT, &[*arc, 0]].concat(), snapshot.processes.value(place, 0));
         }
         for root in LBSTATS_ROOTS.into_iter().chain(aloha.then_some(ALOHA_ROOT)) {
-            for table in snapshot.lbstats() {
-                for (place, column) in table.schema().mib_columns().iter().enumerate() {
-                    for row in 0..table.len() {
-                        let mut oid = root.to_vec();
-                        oid.extend([table.schema().arc.unwrap(), 1, column.arc.unwrap()]);
-                        oid.extend(table.index(row));
-                        cells.insert(oid, table.value(place, row));
-                    }
+            snapshot.lbstats().into_iter().for_each(|table| model_table(&mut cells, root, table));
+        }
+        let own_root = [LBSTATD_ROOT, &[1]].concat();
+        let daemon = snapshot.daemon().iter().map(|table| &**table);
+        snapshot.kernel().into_iter().chain(daemon).for_each(|table| model_table(&mut cells, &own_root, table));
+        cells
+    }
+
+    fn model_table<'a>(cells: &mut BTreeMap<Vec<u32>, Value<'a>>, root: &[u32], table: &'a Table) {
+        let schema = table.schema();
+        for (place, column) in schema.mib_columns().iter().enumerate() {
+            if schema.module == Module::Lbstatd && place < schema.index {
+                continue;
+            }
+            for row in 0..table.len() {
+                let mut oid = [root, &[schema.arc]].concat();
+                match schema.index {
+                    0 => oid.extend([column.arc.unwrap(), 0]),
+                    _ => oid.extend([1, column.arc.unwrap()]),
                 }
+                oid.extend(index(table, row));
+                cells.insert(oid, table.value(place, row));
             }
         }
-        cells
+    }
+
+    /// As RFC 2578 section 7.7 says, written down a second time.
+    fn index(table: &Table, row: usize) -> Vec<u32> {
+        let mut arcs = Vec::new();
+        for column in 0..table.schema().index {
+            match table.text(column, row) {
+                Some(text) => {
+                    arcs.push(u32::try_from(text.len()).unwrap());
+                    arcs.extend(text.iter().map(|octet| u32::from(*octet)));
+                }
+                None => arcs.push(u32::try_from(table.number(column, row).unwrap()).unwrap()),
+            }
+        }
+        arcs
     }
 
     /// Ids that meet the ends of their range, and each other, often.
     fn ids() -> impl Strategy<Value = Ids> {
         let id = || prop_oneof![1_u32..6, Just(0), Just(2_147_483_647), any::<u32>().prop_map(|id| id >> 1)];
         let pid = || 1_u32..4;
-        (vec(pid(), 0..4), vec((pid(), id()), 0..6), vec((pid(), id()), 0..6), vec((pid(), id(), id()), 0..12))
-            .prop_map(|(processes, frontends, backends, servers)| Ids {
-                processes,
-                frontends,
-                backends,
-                servers,
-                base: 0,
-            })
+        let address = prop_oneof![
+            any::<[u8; 4]>().prop_map(IpAddr::from),
+            (0_u8..3).prop_map(|last| IpAddr::from([127, 0, 0, last])),
+            any::<[u8; 16]>().prop_map(IpAddr::from),
+        ];
+        let namespace = prop_oneof![Just(0), Just(u32::MAX), 4_026_531_840_u32..4_026_531_843];
+        let listeners = vec((namespace, address, prop_oneof![0_u16..3, any::<u16>()]), 0..8);
+        let lbstats =
+            (vec(pid(), 0..4), vec((pid(), id()), 0..6), vec((pid(), id()), 0..6), vec((pid(), id(), id()), 0..12));
+        (lbstats, listeners, vec("[a-c]{1,3}", 0..4)).prop_map(|(lbstats, listeners, hooks)| {
+            let (processes, frontends, backends, servers) = lbstats;
+            Ids { processes, frontends, backends, servers, listeners, hooks, base: 0 }
+        })
     }
 
     /// An OID near a cell, or anywhere.
@@ -303,7 +284,7 @@ mod tests {
             let snapshot = Arc::new(sample::snapshot(&ids));
             let cells = model(&snapshot, aloha);
             let view = View::new(snapshot.clone());
-            let view = if aloha { view.with_aloha() } else { view };
+            let view = if aloha { view.through(&WITH_ALOHA) } else { view };
             let oid = near(&cells.keys().cloned().collect::<Vec<_>>(), pick, cut, arc, &more);
             prop_assert_eq!(view.get(&oid), cells.get(&oid).copied());
             let expected = cells.range((Bound::Excluded(oid.clone()), Bound::Unbounded)).next();
@@ -316,7 +297,7 @@ mod tests {
         fn a_walk_meets_every_cell_once_in_order(ids in ids(), aloha: bool) {
             let snapshot = Arc::new(sample::snapshot(&ids));
             let view = View::new(snapshot.clone());
-            let view = if aloha { view.with_aloha() } else { view };
+            let view = if aloha { view.through(&WITH_ALOHA) } else { view };
             let (mut oid, mut next, mut by_oid) = (Oid::default(), Oid::default(), Vec::new());
             while let Some(value) = view.next(&oid, &mut next) {
                 by_oid.push((next.to_vec(), value));
@@ -332,19 +313,28 @@ mod tests {
     }
 
     #[test]
-    fn a_snapshot_without_rows_or_too_old_has_no_cell() {
-        let empty = View::new(Arc::new(Snapshot::empty()));
-        assert_eq!(empty.next(&[], &mut Oid::default()), None);
-
+    fn what_haproxy_said_too_long_ago_is_not_shown_and_the_rest_is() {
         let mut snapshot = sample::snapshot(&Ids { processes: vec![1], ..Ids::default() });
+        snapshot.generation = 7;
         let hour = Duration::from_secs(3600);
         for (read, rows) in [(None, false), (Some(unix_micros()), true), (Some(unix_micros() - 3_601_000_000), false)] {
             snapshot.haproxy_read = read;
             let view = View::unless_older(Arc::new(snapshot.clone()), hour);
-            assert_eq!(view.cell_after(&[]).is_some(), rows, "read at {read:?}");
-            let mut pid = Oid::from(LBSTATS_ROOTS[1]);
+            let [mut pid, mut generation] = [LBSTATS_ROOTS[1], LBSTATD_ROOT].map(Oid::from);
             pid.extend(&[1, 1, 1, 1]);
-            assert_eq!(view.get(&pid), rows.then_some(Value::Integer(1)));
+            generation.extend(&[1, 8, 1, 0]);
+            assert_eq!(view.get(&pid), rows.then_some(Value::Integer(1)), "read at {read:?}");
+            assert_eq!(view.get(&generation), Some(Value::Counter64(7)));
+            assert_eq!(view.next(LBSTATS_ROOTS[0], &mut Oid::default()).is_some(), rows);
         }
+    }
+
+    #[test]
+    fn an_address_is_its_length_and_its_octets() {
+        let listeners = vec![(0, IpAddr::from([127, 0, 0, 1]), 80), (0, IpAddr::from([10, 0, 0, 1]), 443)];
+        let view = View::new(Arc::new(sample::snapshot(&Ids { listeners, ..Ids::default() })));
+        let mut oid = Oid::default();
+        assert_eq!(view.next(&[LBSTATD_ROOT, &[1, 1]].concat(), &mut oid), Some(Value::OctetString(b"")));
+        assert_eq!(oid.to_string(), ".1.3.6.1.4.1.8072.9999.9999.4300.1.1.1.5.0.1.4.10.0.0.1.443");
     }
 }

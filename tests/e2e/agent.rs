@@ -134,7 +134,11 @@ fn the_groups_that_managers_expect_are_there_and_in_order() {
     assert!(text("1.0").starts_with("lbstatd "), "{}", text("1.0"));
     assert_eq!([text("4.0"), text("5.0"), text("6.0")], ["ops@example.net", "lb1", "rack 7"]);
     let before = snmp.uptime().unwrap();
-    wait_for("sysUpTime to go on", || Ok(ensure!(snmp.uptime()? > before))).unwrap();
+    wait_for("sysUpTime to go on", || {
+        ensure!(snmp.uptime()? > before);
+        Ok(())
+    })
+    .unwrap();
 
     let walk = snmp.bulk_walk(".1.3").unwrap();
     assert!(walk.is_sorted_by(|one, next| one.oid < next.oid));
@@ -186,7 +190,8 @@ fn strangers_get_no_answer_and_are_counted() {
     }
     wait_for("all of them to be counted", || {
         let counters = [counter(&snmp, 4), counter(&snmp, 6), counter(&snmp, 3)];
-        Ok(ensure!(counters == [2, 3, 1], "{counters:?}"))
+        ensure!(counters == [2, 3, 1], "{counters:?}");
+        Ok(())
     })
     .unwrap();
     let (packets, sent) = (counter(&snmp, 1), counter(&snmp, 2));

@@ -19,6 +19,8 @@ use crate::reading::{ROOTS, Reading, arcs};
 use crate::walk::wait_for_rows;
 use crate::zoo::{self, Zoo};
 
+/// The root of LBSTATD-MIB.
+const OWN_ROOT: &str = ".1.3.6.1.4.1.8072.9999.9999.4300";
 /// Time from when snmpd answers again to when it has lbStats again, at most, with room for a machine that is busy.
 const BACK: Duration = Duration::from_secs(2);
 /// Restarts of snmpd; `LBSTATD_AGENTX_RESTARTS` says another number.
@@ -83,9 +85,11 @@ fn the_walk_is_that_of_dump_over_a_unix_socket_and_over_tcp() {
         for (root, walk) in ROOTS.into_iter().zip(&walks) {
             assert_eq!(&client.walk(root).unwrap(), walk, "snmpwalk and snmpbulkwalk differ");
         }
-        let printed = ROOTS.map(|root| client.tool("snmpwalk", &["-On"], &[root]).unwrap().stdout).concat();
-        let beyond = "No more variables left in this MIB View (It is past the end of the MIB tree)\n";
-        let printed: String = printed.split_inclusive('\n').filter(|line| !line.ends_with(beyond)).collect();
+        let roots = [OWN_ROOT, ROOTS[0], ROOTS[1]];
+        let printed = roots.map(|root| client.tool("snmpwalk", &["-On"], &[root]).unwrap().stdout).concat();
+        // What a subtree ends with, or says when it is empty.
+        let over = |line: &str| line.contains(" = No more variables left") || line.contains(" = No Such Object");
+        let printed: String = printed.split_inclusive('\n').filter(|line| !over(line)).collect();
         let dump = run(lbstatd_binary().unwrap(), |command| {
             command.args(["dump", "--format", "snmp", "--control"]).arg(lbstatd.control())
         })

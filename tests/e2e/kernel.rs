@@ -234,7 +234,7 @@ fn start(level: Level, sections: String) -> Haproxy {
     Haproxy::start(HaproxyConfig { level, sections, ..HaproxyConfig::default() }).unwrap()
 }
 
-fn dump_of(lbstatd: &Lbstatd, format: &str) -> String {
+pub(crate) fn dump_of(lbstatd: &Lbstatd, format: &str) -> String {
     let control = lbstatd.control();
     let arguments = ["dump", "--format", format, "--control", control.to_str().unwrap()];
     let output = run(lbstatd_binary().unwrap(), |command| command.args(arguments)).unwrap();

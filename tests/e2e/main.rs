@@ -7,12 +7,14 @@
 
 mod agent;
 mod agentx;
+mod dashboards;
 mod exposition;
 mod hang;
 mod hostile;
 mod kernel;
 mod managers;
 mod mib;
+mod network;
 mod nobody;
 mod notify;
 mod outages;
@@ -24,6 +26,7 @@ mod several;
 mod signals;
 mod skip;
 mod tap;
+mod telemetry;
 mod usage;
 mod v3;
 mod versions;

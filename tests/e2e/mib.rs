@@ -1,4 +1,4 @@
-//! The MIB module, read by net-snmp's tools and by smilint.
+//! The MIB modules, read by net-snmp's tools and by smilint.
 
 use std::path::Path;
 
@@ -10,7 +10,7 @@ use crate::walk::{through, wait_for_rows};
 use crate::zoo;
 
 /// Our modules, and the standard ones they import, which Debian does not ship.
-fn folders() -> String {
+pub(crate) fn folders() -> String {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../mibs").canonicalize().unwrap();
     format!("{0}:{0}/base", folder.display())
 }
@@ -76,19 +76,23 @@ fn every_column_translates_to_its_identifier_and_back() {
 }
 
 #[test]
-fn the_committed_module_is_what_the_program_prints() {
-    let printed = run(lbstatd_binary().unwrap(), |command| command.arg("mib")).unwrap();
-    assert_eq!((printed.status.code(), printed.stderr.as_str()), (Some(0), ""));
-    let committed = Path::new(env!("CARGO_MANIFEST_DIR")).join("../mibs/EXCELIANCE-MIB");
-    let committed = std::fs::read_to_string(committed).unwrap();
-    assert_eq!(printed.stdout, committed);
+fn the_committed_modules_are_what_the_program_prints() {
+    for (arguments, name) in [(&["mib"][..], "EXCELIANCE-MIB"), (&["mib", "LBSTATD-MIB"], "LBSTATD-MIB")] {
+        let printed = run(lbstatd_binary().unwrap(), |command| command.args(arguments)).unwrap();
+        assert_eq!((printed.status.code(), printed.stderr.as_str()), (Some(0), ""));
+        let committed = Path::new(env!("CARGO_MANIFEST_DIR")).join("../mibs").join(name);
+        let committed = std::fs::read_to_string(committed).unwrap();
+        assert_eq!(printed.stdout, committed);
+    }
 }
 
 #[test]
 fn smilint_finds_nothing() {
     let folders = folders();
-    let module = folders.split(':').next().unwrap().to_owned() + "/EXCELIANCE-MIB";
-    let output =
-        run("smilint", |command| command.args(["-l", "3", "-s"]).arg(&module).env("SMIPATH", &folders)).unwrap();
-    assert_eq!((output.status.code(), output.stdout + &output.stderr), (Some(0), String::new()));
+    for name in ["EXCELIANCE-MIB", "LBSTATD-MIB"] {
+        let module = format!("{}/{name}", folders.split(':').next().unwrap());
+        let output =
+            run("smilint", |command| command.args(["-l", "3", "-s"]).arg(&module).env("SMIPATH", &folders)).unwrap();
+        assert_eq!((output.status.code(), output.stdout + &output.stderr), (Some(0), String::new()));
+    }
 }

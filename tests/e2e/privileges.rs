@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 
-use lbstatd_tests::{Haproxy, HaproxyConfig, LbstatdConfig, Process, address, http_get, run, wait_until};
+use lbstatd_tests::{Connection, Haproxy, HaproxyConfig, LbstatdConfig, Process, address, http_get, run, wait_until};
 use tempfile::TempDir;
 
 use crate::exposition::Exposition;
@@ -13,7 +13,8 @@ use crate::zoo::DEFAULTS;
 
 /// lbstatd as the user nobody, who may read HAProxy's stats socket.
 struct Nobody {
-    _process: Process,
+    process: Process,
+    listen: SocketAddr,
     prometheus: SocketAddr,
     haproxy: Haproxy,
     dir: TempDir,
@@ -24,7 +25,7 @@ const TWO: &str = "-all,+bpf,+perfmon";
 
 impl Nobody {
     fn start(capabilities: &str) -> Self {
-        let haproxy = haproxy();
+        let (haproxy, listen) = haproxy();
         let (dir, binary) = folder_with_lbstatd();
         let prometheus = address();
         let mut process = Process::start("setpriv", dir.path().join("log"), |command| {
@@ -39,7 +40,13 @@ impl Nobody {
         })
         .unwrap();
         process.wait_ready(|| http_get(prometheus, "/metrics").map(|_| ())).unwrap();
-        Self { _process: process, prometheus, haproxy, dir }
+        Self { process, listen, prometheus, haproxy, dir }
+    }
+
+    fn waits_for(&self, what: &str, listen: SocketAddr, expected: f64) {
+        let series = format!("haproxy_kernel_connections_{what}_total{{address=\"{listen}\",proxy=\"www\"}}");
+        let observe = || Ok(self.page()?.get(&series));
+        wait_until(&format!("{series} {expected}"), observe, |value| *value == Some(expected)).unwrap();
     }
 
     fn page(&self) -> anyhow::Result<Exposition> {
@@ -50,19 +57,38 @@ impl Nobody {
 #[test]
 fn two_capabilities_are_enough() {
     let test = "two_capabilities_are_enough";
-    if is_out_of_reach(test) || skip::with_ebpf(test, LbstatdConfig::new(haproxy().socket())).is_none() {
+    if is_out_of_reach(test) {
         return;
     }
-    let nobody = Nobody::start(TWO);
+    let (of_root, _) = haproxy();
+    let Some(root) = skip::with_ebpf(test, LbstatdConfig::new(of_root.socket())) else { return };
+    let mut nobody = Nobody::start(TWO);
     let page = wait_until(
         "the kernel's counters",
         || nobody.page(),
         |page| page.get(skip::UP) == Some(1.0) && page.family("haproxy_kernel_listener_sockets").count() == 1,
     )
     .unwrap();
-    let hooks: Vec<&str> =
-        page.family("lbstatd_hook_state").filter(|(_, value)| *value == 1.0).map(|(labels, _)| labels).collect();
-    assert!(!hooks.is_empty() && hooks.iter().all(|hook| hook.contains("healthy")), "{hooks:?}");
+    let hooks = |page: &Exposition| -> Vec<String> {
+        let hooks = page.family("lbstatd_hook_state").filter(|(_, value)| *value == 1.0);
+        hooks.map(|(labels, _)| labels.to_owned()).collect()
+    };
+    assert_eq!(hooks(&page), hooks(&Exposition::of(&root).unwrap()), "what root has");
+    assert_eq!(held(nobody.process.id()), [], "capabilities after the load");
+    let check = check(&nobody);
+    assert!(check.stdout.contains("the daemon's effective capabilities: none"), "{check:?}");
+
+    // Without them it counts, and finds listeners that a new configuration brings.
+    exchange(nobody.listen);
+    nobody.waits_for("accepted", nobody.listen, 1.0);
+    let (one, two) = (address(), address());
+    let _old = nobody.haproxy.reload_with(sections(&[one, two])).unwrap();
+    let_in(&nobody.haproxy);
+    for listen in [one, two, two] {
+        exchange(listen);
+    }
+    nobody.waits_for("accepted", one, 1.0);
+    nobody.waits_for("accepted", two, 2.0);
     let mode = std::fs::metadata(nobody.dir.path().join("control.sock")).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o666, "snmpd's account must be able to connect");
 }
@@ -81,20 +107,73 @@ fn without_rights_everything_but_the_kernel_works_and_it_says_why() {
     assert_eq!(page.get(&haproxy), Some(1.0));
     assert_eq!(page.get("haproxy_frontend_sessions_total{proxy=\"www\"}"), Some(0.0));
 
-    let check = run("setpriv", |command| {
-        let arguments = ["check", "--control", "/nonexistent/control.sock", "--stats-socket"];
-        let binary = nobody.dir.path().join("lbstatd");
-        command.args(options(NONE)).arg(binary).args(arguments).arg(nobody.haproxy.socket())
-    })
-    .unwrap();
+    let check = check(&nobody);
     assert_eq!((check.status.code(), check.stderr.as_str()), (Some(1), ""));
     assert!(check.stdout.lines().any(|line| line.starts_with("WRONG") && line.contains("CAP_BPF")), "{check:?}");
 }
 
-fn haproxy() -> Haproxy {
-    let sections = format!("{DEFAULTS}\nfrontend www\n    bind {}\n", address());
-    let haproxy = Haproxy::start(HaproxyConfig { sections, ..HaproxyConfig::default() }).unwrap();
+#[test]
+fn root_keeps_what_opens_haproxys_socket_and_nothing_else() {
+    let test = "root_keeps_what_opens_haproxys_socket_and_nothing_else";
+    if is_out_of_reach(test) {
+        return;
+    }
+    let (haproxy, _) = haproxy();
+    // As HAProxy's own account would have it: closed to everybody else.
+    let owner = Some(rustix::fs::Uid::from_raw(65_534));
+    rustix::fs::chown(haproxy.socket(), owner, None).unwrap();
+    set_mode(&haproxy.socket(), 0o600);
+    let Some(lbstatd) = skip::with_ebpf(test, LbstatdConfig::new(haproxy.socket())) else { return };
+    let held = held(lbstatd.id());
+    let dac_override = 1 << 1;
+    assert!(!held.is_empty() && held.iter().all(|(_, set)| *set == dac_override), "{held:x?}");
+    let haproxy = format!("lbstatd_up{{source=\"haproxy\",target=\"{}\"}}", haproxy.socket().display());
+    assert_eq!(lbstatd.metric(&haproxy).unwrap(), 1.0);
+}
+
+/// The threads that hold capabilities, in any of their sets, and which.
+fn held(process: u32) -> Vec<(String, u64)> {
+    let tasks = std::fs::read_dir(format!("/proc/{process}/task")).unwrap();
+    let threads = tasks.map(|task| {
+        let status = std::fs::read_to_string(task.unwrap().path().join("status")).unwrap();
+        let field = |name| status.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim();
+        let sets = ["CapEff:", "CapPrm:", "CapInh:", "CapAmb:"].map(|set| u64::from_str_radix(field(set), 16).unwrap());
+        (field("Name:").to_owned(), sets.into_iter().fold(0, |all, set| all | set))
+    });
+    let threads: Vec<(String, u64)> = threads.collect();
+    assert!(threads.iter().any(|(name, _)| name == "lbstatd-kernel"), "{threads:?}");
+    threads.into_iter().filter(|(_, set)| *set != 0).collect()
+}
+
+fn check(nobody: &Nobody) -> lbstatd_tests::Output {
+    run("setpriv", |command| {
+        let (binary, control) = (nobody.dir.path().join("lbstatd"), nobody.dir.path().join("control.sock"));
+        let command = command.args(options(NONE)).arg(binary).arg("check").arg("--control").arg(control);
+        command.arg("--stats-socket").arg(nobody.haproxy.socket())
+    })
+    .unwrap()
+}
+
+/// A connection that is refused by HAProxy, which has no server for it, after the kernel has accepted it.
+fn exchange(listen: SocketAddr) {
+    let mut connection = Connection::open(listen).unwrap();
+    assert_eq!(connection.request("/").unwrap(), 503);
+}
+
+fn haproxy() -> (Haproxy, SocketAddr) {
+    let listen = address();
+    let haproxy = Haproxy::start(HaproxyConfig { sections: sections(&[listen]), ..HaproxyConfig::default() }).unwrap();
+    let_in(&haproxy);
+    (haproxy, listen)
+}
+
+fn sections(listen: &[SocketAddr]) -> String {
+    let binds: String = listen.iter().map(|address| format!("    bind {address}\n")).collect();
+    format!("{DEFAULTS}\nfrontend www\n{binds}")
+}
+
+/// Everybody may read the stats socket.
+fn let_in(haproxy: &Haproxy) {
     set_mode(haproxy.socket().parent().unwrap(), 0o755);
     set_mode(&haproxy.socket(), 0o666);
-    haproxy
 }

@@ -180,8 +180,9 @@ fn the_columns_are_those_of_the_schema() {
                 Syntax::Counter32 => "Counter32",
                 Syntax::Counter64 => "Counter64",
                 Syntax::Text => "OCTET STRING",
+                other => panic!("lbStats has no {other:?}"),
             };
-            let here = (Some(column.table_arc), Some(column.column), column.table, column.name, column.syntax);
+            let here = (column.table_arc, Some(column.column), column.table, column.name, column.syntax);
             assert_eq!((table.arc, declared.arc, table.name, declared.name, syntax), here);
             assert_eq!(declared.source, column.source, "{}", column.name);
         }

@@ -113,6 +113,9 @@ fn every_protocol_is_spoken_with_net_snmp_and_async_snmp() {
     // One cell at a time, too.
     let options = user(&names[0], "authPriv", PROTOCOLS[0]);
     assert_eq!(succeeded(snmp.tool("snmpwalk", &options, &[ROOTS[0]]).unwrap()), expected);
+    // The engine and what it counts.
+    let scalars = snmp.bulk_walk(".1.3.6.1.6.3").unwrap();
+    assert!(scalars.len() == 15 && scalars.is_sorted_by(|one, next| one.oid < next.oid), "{scalars:?}");
     let bad = number(&snmp, &format!("{USM_STATS}.5.0")) + number(&snmp, &format!("{USM_STATS}.6.0"));
     assert_eq!(bad, 0, "wrong digests and decryption errors");
 }
@@ -234,21 +237,22 @@ fn a_restart_is_another_boot_of_the_same_engine() {
 
 #[test]
 fn what_is_wrong_with_its_files_stops_version_3_alone() {
+    type Spoil = fn(&State);
     let zoo = zoo::start(Level::User);
-    let spoil: [(&dyn Fn(&State), &str); 4] = [
+    let spoil: [(Spoil, &str); 4] = [
         (
-            &|state| std::fs::set_permissions(state.users(), std::fs::Permissions::from_mode(0o644)).unwrap(),
+            |state| std::fs::set_permissions(state.users(), std::fs::Permissions::from_mode(0o644)).unwrap(),
             "chmod 0600",
         ),
-        (&|state| std::fs::remove_file(state.path().join("snmp-engine.toml")).unwrap(), "add the users again"),
+        (|state| std::fs::remove_file(state.path().join("snmp-engine.toml")).unwrap(), "add the users again"),
         (
-            &|state| {
+            |state| {
                 // Root may write everywhere, but not over a folder.
                 std::fs::create_dir_all(state.path().join("snmp-engine.toml.new/x")).unwrap();
             },
             "cannot write",
         ),
-        (&|state| std::fs::write(state.users(), "engine-id = 5\n").unwrap(), "snmp-users.toml:1: invalid type"),
+        (|state| std::fs::write(state.users(), "engine-id = 5\n").unwrap(), "snmp-users.toml:1: invalid type"),
     ];
     for (spoil, complaint) in spoil {
         let (state, at) = (State::new(), address());
@@ -305,14 +309,16 @@ fn passphrases_are_typed_and_users_come_and_go_while_it_runs() {
     reload();
     wait_for("the second user", || {
         let output = get("second")?;
-        Ok(ensure!(output.status.success(), "{output:?}"))
+        ensure!(output.status.success(), "{output:?}");
+        Ok(())
     })
     .unwrap();
     assert!(state.user(&["remove", "monitor"]).status.success());
     reload();
     wait_for("the first user to be forgotten", || {
         let output = get("monitor")?;
-        Ok(ensure!(output.stderr.contains("Unknown user name"), "{output:?}"))
+        ensure!(output.stderr.contains("Unknown user name"), "{output:?}");
+        Ok(())
     })
     .unwrap();
     let unknown = state.user(&["remove", "monitor"]);
@@ -320,7 +326,10 @@ fn passphrases_are_typed_and_users_come_and_go_while_it_runs() {
     // A broken file changes nothing.
     std::fs::write(state.users(), "nonsense").unwrap();
     reload();
-    wait_for("the complaint", || Ok(ensure!(lbstatd.log().contains("users stay as they were"), "{}", lbstatd.log())))
-        .unwrap();
+    wait_for("the complaint", || {
+        ensure!(lbstatd.log().contains("users stay as they were"), "{}", lbstatd.log());
+        Ok(())
+    })
+    .unwrap();
     succeeded(get("second").unwrap());
 }

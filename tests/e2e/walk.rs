@@ -117,8 +117,11 @@ fn the_walk_that_dump_prints_is_the_one_that_snmpwalk_prints() {
     let walks = ROOTS.map(|root| snmpd.client().tool("snmpwalk", &["-On"], &[root]).unwrap().stdout).concat();
     let beyond = "No more variables left in this MIB View (It is past the end of the MIB tree)\n";
     let walks = walks.split_inclusive('\n').filter(|line| !line.ends_with(beyond)).collect::<String>();
+    // LBSTATD-MIB comes before: its root is lower.
     let dump = dump_of(&lbstatd);
-    assert!(dump.iter().map(String::as_str).eq(walks.lines()), "{dump:#?}\n{walks}");
+    let lbstats = |line: &&String| ROOTS.iter().any(|root| line.starts_with(root));
+    let dumped: Vec<&str> = dump.iter().skip_while(|line| !lbstats(line)).map(String::as_str).collect();
+    assert_eq!(dumped, walks.lines().collect::<Vec<_>>());
 }
 
 #[test]

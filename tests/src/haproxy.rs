@@ -155,6 +155,15 @@ impl Haproxy {
         Ok(old)
     }
 
+    /// As [`Self::reload`], with other sections in its configuration.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn reload_with(&mut self, sections: String) -> Result<Process> {
+        self.config.sections = sections;
+        self.reload()
+    }
+
     /// Freezes it: the kernel still completes handshakes for it, and nothing answers. Thawed when the value is dropped.
     ///
     /// # Errors

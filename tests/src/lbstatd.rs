@@ -163,10 +163,7 @@ fn spawn(program: &Path, dir: &Path, config: &LbstatdConfig, prometheus: SocketA
     let file = dir.join("lbstatd.toml");
     std::fs::write(&file, &config.file).with_context(|| format!("cannot write {}", file.display()))?;
     Process::start(program, dir.join("lbstatd.log"), |command| {
-        command.arg("run").arg("--control").arg(dir.join("control.sock"));
-        if !config.file.is_empty() {
-            command.arg("--config").arg(&file);
-        }
+        command.arg("run").arg("--control").arg(dir.join("control.sock")).arg("--config").arg(&file);
         if !config.flags.iter().any(|flag| flag == "--state-dir") {
             command.arg("--state-dir").arg(dir.join("state"));
         }

@@ -4,10 +4,14 @@
 //! Everything started here listens on loopback addresses of its own, keeps its files in a temporary directory, and
 //! ends with the value that stands for it. Errors name what was tried and show the end of the program's own log.
 
+mod apt;
 mod backend;
+mod churn;
 mod haproxy;
+mod kernels;
 mod lbstatd;
 mod loopback;
+mod netns;
 pub mod packages;
 mod process;
 mod prometheus;
@@ -20,9 +24,12 @@ mod versions;
 mod wait;
 
 pub use backend::{Backend, Reply};
+pub use churn::{Churn, Shaken};
 pub use haproxy::{Haproxy, HaproxyConfig, Level, stats_command};
+pub use kernels::{KERNELS, debian_kernel};
 pub use lbstatd::{Lbstatd, LbstatdConfig, lbstatd_binary};
 pub use loopback::{address, http_get, local_address};
+pub use netns::Netns;
 pub use process::{Output, Process, run};
 pub use prometheus::{Prometheus, promtool_check};
 pub use snmp::{Answer, Snmp, SnmpValue, Varbind};

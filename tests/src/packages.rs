@@ -16,8 +16,10 @@ pub struct Package {
 }
 
 /// What the demo starts.
-pub const DEMO: &[Package] =
-    &[program("haproxy", "haproxy"), program("snmpd", "snmpd"), program("snmp", "snmpbulkwalk")];
+pub const DEMO: &[Package] = &[program("haproxy", "haproxy"), program("snmp", "snmpbulkwalk")];
+
+/// What the demo and the benchmarks start if they go through snmpd.
+pub const SNMPD: &[Package] = &[program("snmpd", "snmpd")];
 
 /// What the end-to-end tests start.
 pub const TESTS: &[Package] = &[
@@ -29,8 +31,13 @@ pub const TESTS: &[Package] = &[
     program("prometheus", "promtool"),
     program("smitools", "smilint"),
     program("libcap2-bin", "capsh"),
+    program("iproute2", "ip"),
+    program("nftables", "nft"),
     program("python3", "python3"),
 ];
+
+/// What boots other kernels, and what their first process is made of.
+pub const VM: &[Package] = &[program("qemu-system-x86", "qemu-system-x86_64"), program("busybox-static", "busybox")];
 
 const fn program(package: &'static str, program: &'static str) -> Package {
     Package { name: package, program: Some(program) }

@@ -55,8 +55,8 @@ impl Snmpd {
         Self::start_with(address, &configuration(address, pass_persist))
     }
 
-    /// Starts it as an AgentX master that listens on this socket, a path or `tcp:ADDR:PORT`, and has nothing of its own
-    /// below the roots of lbStats.
+    /// Starts it as an AgentX master that listens on this socket, a path or `tcp:ADDR:PORT`, and shows lbStats and
+    /// LBSTATD-MIB, of which it has nothing itself.
     ///
     /// # Errors
     /// When it does not start; with what it said.
@@ -148,7 +148,9 @@ fn spawn(dir: &Path) -> Result<Process> {
 }
 
 fn master(socket: &str) -> String {
-    let roots = PassPersist::both_roots("").map(|pass| format!("view lbstatd included {}\n", pass.root)).concat();
+    let lbstatd_mib = ".1.3.6.1.4.1.8072.9999.9999.4300";
+    let roots = PassPersist::both_roots("").map(|pass| pass.root).into_iter().chain([lbstatd_mib]);
+    let roots: String = roots.map(|root| format!("view lbstatd included {root}\n")).collect();
     // A subagent that hangs shows as a question that takes longer than this.
     format!("{roots}agentXSocket {socket}\nagentXTimeout 1\nagentXRetries 1\nmaster agentx\n")
 }

@@ -12,9 +12,14 @@ use lbstatd_tests::packages::{self, Package};
 use lbstatd_tests::{Haproxy, HaproxyConfig};
 
 mod agent;
+mod agentx;
+mod churn;
+mod clients;
 mod observe;
+mod overhead;
 mod pass_persist;
 mod responder;
+mod sample;
 mod scale;
 
 /// Options.
@@ -32,26 +37,69 @@ enum Subject {
         #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u8).range(1..))]
         rounds: u8,
     },
+    /// Loads HAProxy with and without the kernel programs, in turns
+    Overhead {
+        /// Turns with and without, for each kind of load
+        #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u16).range(1..))]
+        pairs: u16,
+    },
     /// Walks the own SNMP agent at full load, beside a bare UDP echo, and in turns with snmpd
     Agent {
         /// Turns; each measures everybody once
         #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u8).range(1..))]
         rounds: u8,
     },
+    /// Walks 20,007 varbinds through snmpd's AgentX, from lbstatd and from a C subagent, in turns
+    Agentx {
+        /// Turns; each walks every subagent once or more with each tool
+        #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u8).range(1..))]
+        rounds: u8,
+        /// With 20,000 servers, which are 540,771 varbinds
+        #[arg(long)]
+        large: bool,
+    },
+    /// Shakes HAProxy for minutes: connections at full rate, listeners and servers that come and go, reloads
+    Churn {
+        /// For how long
+        #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..))]
+        minutes: u16,
+    },
+    /// Times samples of the kernel, with up to 1,000 listeners and 50,000 open sockets
+    Sample,
+    /// Opens connections and keeps them, for `sample`
+    #[command(hide = true)]
+    Hold {
+        /// How many
+        connections: usize,
+    },
     /// Starts and runs pass-persist on a HAProxy with 20,000 servers
     Scale,
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let package = |name, program| Package { name, program: Some(program) };
     packages::ensure(packages::DEMO)?;
-    packages::ensure(&[package("gcc", "cc"), package("libc6-dev", "cc")])?;
-    let lbstatd = build_release()?;
+    packages::ensure(packages::SNMPD)?;
     match args.subject {
-        Subject::PassPersist { rounds } => pass_persist::run(&lbstatd, rounds),
-        Subject::Agent { rounds } => agent::run(&lbstatd, rounds),
-        Subject::Scale => scale::run(&lbstatd),
+        Subject::PassPersist { rounds } => pass_persist::run(&release_with_peer()?, rounds),
+        Subject::Overhead { pairs } => overhead::run(pairs),
+        Subject::Agent { rounds } => agent::run(&release_with_peer()?, rounds),
+        Subject::Agentx { rounds, large } => {
+            packages::ensure(&[Package { name: "libsnmp-dev", program: Some("net-snmp-config") }])?;
+            let haproxy = if large { haproxy(20, 20, 20_000)? } else { haproxy(60, 12, 700)? };
+            agentx::run(&release_with_peer()?, &haproxy, rounds)
+        }
+        Subject::Churn { minutes } => churn::run(&build_release()?, minutes),
+        Subject::Sample => sample::run(&build_release()?),
+        Subject::Hold { connections } => sample::hold(connections),
+        Subject::Scale => scale::run(&release_with_peer()?),
     }
+}
+
+/// The program as it is shipped, and what its peer is compiled with.
+fn release_with_peer() -> Result<PathBuf> {
+    let package = |name, program| Package { name, program: Some(program) };
+    packages::ensure(&[package("gcc", "cc"), package("libc6-dev", "cc")])?;
+    build_release()
 }
 
 /// The root of lbStats.

@@ -1,4 +1,5 @@
-//! `cargo xtask demo`: lbstatd at work on a private HAProxy, snmpd and Prometheus endpoint.
+//! `cargo xtask demo`: lbstatd at work on a private HAProxy, with its own SNMP agent and Prometheus endpoint; on request
+//! behind a private snmpd.
 
 use std::io::{IsTerminal, Write, stdout};
 use std::net::SocketAddr;
@@ -8,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Result, bail, ensure};
 use lbstatd::control::Client;
 use lbstatd_tests::{
-    Haproxy, Lbstatd, LbstatdConfig, PassPersist, Snmpd, lbstatd_binary, local_address, packages, wait_for,
+    Haproxy, Lbstatd, LbstatdConfig, PassPersist, Snmp, Snmpd, lbstatd_binary, local_address, packages, wait_for,
 };
 use lbstats::{Snapshot, SourceKind};
 use tokio::runtime::Runtime;
@@ -26,36 +27,50 @@ pub(crate) struct Args {
     /// Print one round, with the whole walk, and end
     #[arg(long)]
     once: bool,
+    /// Walk through a private snmpd and pass_persist instead of lbstatd's own SNMP agent
+    #[arg(long)]
+    snmpd: bool,
 }
 
 /// Everything the demo has started; it ends with this value.
 struct Demo {
     haproxy: Haproxy,
     lbstatd: Lbstatd,
-    snmpd: Snmpd,
+    /// Holds snmpd, if it is asked for.
+    _snmpd: Option<Snmpd>,
+    manager: Snmp,
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
     packages::ensure(packages::DEMO)?;
+    if args.snmpd {
+        packages::ensure(packages::SNMPD)?;
+    }
     println!("Building lbstatd");
     test::build_lbstatd()?;
-    println!("Starting HAProxy, lbstatd and snmpd");
-    let demo = start()?;
+    println!("Starting HAProxy and lbstatd");
+    let demo = start(args.snmpd)?;
     if args.once { print_once(&demo) } else { show_until_stopped(&demo) }
 }
 
-fn start() -> Result<Demo> {
+fn start(through_snmpd: bool) -> Result<Demo> {
     let haproxy = scene::start()?;
+    let agent = local_address()?;
     let config = LbstatdConfig {
         ebpf: "auto",
         interval: "1s",
         prometheus: Some(local_address()?),
+        flags: vec![format!("--snmp-listen={agent}"), "--community=public".to_owned()],
         ..LbstatdConfig::new(haproxy.socket())
     };
     let lbstatd = Lbstatd::start(&config)?;
+    if !through_snmpd {
+        return Ok(Demo { haproxy, lbstatd, _snmpd: None, manager: Snmp::new(agent)? });
+    }
     let command = format!("{} pass-persist --control {}", lbstatd_binary()?.display(), lbstatd.control().display());
     let snmpd = Snmpd::start_at(local_address()?, &PassPersist::both_roots(&command))?;
-    Ok(Demo { haproxy, lbstatd, snmpd })
+    let manager = snmpd.client().clone();
+    Ok(Demo { haproxy, lbstatd, _snmpd: Some(snmpd), manager })
 }
 
 /// Waits until everything has something to show, and shows it.
@@ -69,7 +84,7 @@ fn print_once(demo: &Demo) -> Result<()> {
         Ok((page, snapshot))
     })?;
     let mut out = stdout().lock();
-    writeln!(out, "\nlbStats, walked through snmpd:\n{}", page.walk())?;
+    writeln!(out, "\nlbStats, walked over SNMP:\n{}", page.walk())?;
     for line in page.head(&snapshot, demo.places()).iter().chain(&page.kernel(&snapshot)).chain(&page.state(&snapshot))
     {
         writeln!(out, "{line}")?;
@@ -110,8 +125,8 @@ impl Demo {
     fn page(&self) -> Result<Page> {
         let folders = format!("{0}:{0}/base", root().join("mibs").display());
         let mibs = Some((folders.as_str(), "EXCELIANCE-MIB"));
-        let client = self.snmpd.client();
-        let walk = client.tool_with_mibs("snmpbulkwalk", mibs, &["-Os", "-Cr50"], &["EXCELIANCE-MIB::lbStats"])?;
+        let walk =
+            self.manager.tool_with_mibs("snmpbulkwalk", mibs, &["-Os", "-Cr50"], &["EXCELIANCE-MIB::lbStats"])?;
         if !walk.status.success() {
             bail!("the walk failed: {}{}", walk.stderr, walk.stdout);
         }
@@ -119,7 +134,7 @@ impl Demo {
     }
 
     fn places(&self) -> Places {
-        Places { prometheus: self.lbstatd.prometheus(), snmpd: self.snmpd.address(), control: self.lbstatd.control() }
+        Places { prometheus: self.lbstatd.prometheus(), agent: self.manager.address(), control: self.lbstatd.control() }
     }
 
     /// By HAProxy's own word.
@@ -133,14 +148,14 @@ impl Demo {
         let (rows, expected) = (page.rows(), self.expected_rows()?);
         let sum = format!("51 + 13·{frontends} frontends + 23·{backends} backends + 27·{servers} servers = {expected}");
         let verdict = if rows == expected { "as it must be" } else { "WRONG" };
-        Ok(format!("lbStats through snmpd: {rows} rows; {sum}: {verdict}"))
+        Ok(format!("lbStats over SNMP: {rows} rows; {sum}: {verdict}"))
     }
 }
 
 /// Where to look for oneself.
 struct Places {
     prometheus: SocketAddr,
-    snmpd: SocketAddr,
+    agent: SocketAddr,
     control: PathBuf,
 }
 

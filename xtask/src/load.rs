@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use lbstatd::kernel::{HookState, Kernel, Listener};
+use lbstatd::kernel::{HookState, Kernel, Listener, Process};
 
 use crate::build_ebpf;
 
@@ -36,10 +36,11 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             HookState::Failed(reason) => println!("  {:<20} failed: {reason}", hook.name),
         }
     }
+    let processes: Vec<_> = args.pid.iter().copied().map(Process::from).collect();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     loop {
         let started = Instant::now();
-        let mut listeners = kernel.sample(&args.pid)?;
+        let mut listeners = kernel.sample(&processes)?.listeners;
         let took = started.elapsed();
         if !args.pid.is_empty() {
             listeners.retain(|listener| listener.owned);

@@ -12,6 +12,7 @@ mod demo;
 mod load;
 mod mib;
 mod test;
+mod vm;
 
 /// Builds, loads, demonstrates and tests lbstatd
 #[derive(Parser)]
@@ -33,6 +34,8 @@ enum Command {
     Test(test::Args),
     /// Measures speed, memory and CPU against a C program and with 20,000 servers
     Bench(bench::Args),
+    /// Runs the tests of the kernel programs on Debian's kernels, in virtual machines
+    Vm(vm::Args),
     /// Writes the MIB modules generated from the schema
     Mib(mib::Args),
 }
@@ -44,6 +47,7 @@ fn main() -> ExitCode {
         Command::Demo(args) => demo::run(&args),
         Command::Test(args) => test::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::Vm(args) => vm::run(&args),
         Command::Mib(args) => mib::run(&args),
     };
     match result {

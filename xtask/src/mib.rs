@@ -1,4 +1,5 @@
-//! `cargo xtask mib`: writes the MIB modules that the schema gives, or checks the committed ones.
+//! `cargo xtask mib`: writes the MIB modules and the reference of metrics that the schema gives, or checks the committed
+//! ones.
 
 use std::path::{Path, PathBuf};
 
@@ -7,7 +8,7 @@ use anyhow::{Context, bail};
 /// Options.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Write nothing; fail if a committed module is not what the schema gives
+    /// Write nothing; fail if a committed file is not what the schema gives
     #[arg(long)]
     check: bool,
 }
@@ -16,9 +17,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     if args.check { check() } else { write() }
 }
 
-/// Fails if a committed module is not what the schema gives.
+/// Fails if a committed file is not what the schema gives.
 pub(crate) fn check() -> anyhow::Result<()> {
-    for (path, text) in modules() {
+    for (path, text) in files() {
         let shown = path.display();
         let committed = std::fs::read_to_string(&path).with_context(|| format!("cannot read {shown}"))?;
         if committed != text {
@@ -29,7 +30,7 @@ pub(crate) fn check() -> anyhow::Result<()> {
 }
 
 fn write() -> anyhow::Result<()> {
-    for (path, text) in modules() {
+    for (path, text) in files() {
         let shown = path.display();
         std::fs::write(&path, text).with_context(|| format!("cannot write {shown}"))?;
         println!("wrote {shown}");
@@ -37,8 +38,10 @@ fn write() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Each module with its place. The files have no extension: so net-snmp, libsmi and pysmi find a module by its name.
-fn modules() -> [(PathBuf, String); 1] {
-    let mibs = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("mibs");
-    [(mibs.join("EXCELIANCE-MIB"), lbstats::mib::exceliance())]
+/// Each file with its place. Modules have no extension: so net-snmp, libsmi and pysmi find one by its name.
+fn files() -> impl Iterator<Item = (PathBuf, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("");
+    let mibs = root.join("mibs");
+    let modules = lbstats::mib::modules(None).map(|(name, text)| (mibs.join(name), text));
+    modules.into_iter().chain([(root.join("docs/metrics.md"), lbstats::reference::metrics())])
 }

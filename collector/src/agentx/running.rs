@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use lbstats::Snapshot;
 use snmp_export::agentx::{CloseReason, ErrorStatus, Event, Session, SessionError};
 use snmp_export::{View, Walks};
 use tokio::sync::oneshot;
@@ -69,11 +68,10 @@ enum Shown {
 
 impl Running {
     pub(super) fn begin(connection: Connection, settings: &Settings, state: Arc<FaceState>) -> Self {
-        let view = View::new(Arc::new(Snapshot::empty()));
-        let view = if settings.aloha { view.with_aloha() } else { view };
         let walks = Walks::new(Walks::PAUSE, settings.max_walk);
         let mut out = Vec::new();
-        let session = Session::open(view.subtrees(), walks, concat!("lbstatd ", env!("CARGO_PKG_VERSION")), &mut out);
+        let subtrees = settings.tree.roots().iter().cloned();
+        let session = Session::open(subtrees, walks, concat!("lbstatd ", env!("CARGO_PKG_VERSION")), &mut out);
         let now = Instant::now();
         Self {
             connection,

@@ -70,7 +70,7 @@ fn merged(readings: &[Option<Arc<Kept>>], paths: &[PathBuf]) -> Merged {
 }
 
 /// HAProxy's own number where it has several processes; else the place of the socket, from 1.
-fn number(place: usize, kept: &Kept) -> u32 {
+pub(super) fn number(place: usize, kept: &Kept) -> u32 {
     if kept.processes > 1 || kept.process_number > 1 {
         kept.process_number
     } else {
@@ -137,7 +137,7 @@ mod tests {
             row.unwrap();
             Arc::new(builder.finish().0)
         });
-        Some(Arc::new(Kept { tables, listens: Vec::new(), pid: Some(pid), process_number, processes }))
+        Some(Arc::new(Kept { tables, process_number, processes, ..crate::collect::socket::tests::kept(pid, &[]) }))
     }
 
     fn rows(merged: &Merged) -> [Vec<Vec<u32>>; 4] {

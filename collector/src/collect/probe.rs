@@ -3,23 +3,26 @@
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use lbstats::{Hook, Source, SourceKind};
+use lbstats::{Hook, Program, Source, SourceKind};
 use tokio::sync::mpsc as async_mpsc;
-use tracing::warn;
+use tracing::{debug, info, warn};
 
 use super::note;
-use crate::kernel::{self, HookState, Kernel, KernelLog, Listener};
+use crate::kernel::{self, HookState, Kernel, KernelLog, Process, Sample};
+use crate::privileges::{describe, keep_what_samples_need};
 
 /// The kernel as a source: the thread's two ends, and what it last said.
-pub(super) struct Probe {
+pub struct Probe {
     /// Dropping it ends the thread.
-    asks: mpsc::Sender<Vec<u32>>,
+    asks: mpsc::Sender<Vec<Process>>,
     events: async_mpsc::UnboundedReceiver<Event>,
     state: State,
     pub(super) source: Source,
     pub(super) hooks: Vec<Hook>,
-    /// Every TCP listener of the host, as last sampled.
-    pub(super) sample: Vec<Listener>,
+    /// What the kernel counted, as last sampled.
+    pub(super) sample: Sample,
+    /// How many samples there were.
+    pub(super) samples: u64,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -35,7 +38,7 @@ pub(super) enum Event {
     /// The programs are loaded, or never will be.
     Loaded(Result<(Vec<Hook>, Option<KernelLog>), String>),
     /// A sample is done.
-    Sampled(Result<Vec<Listener>, String>, Vec<Hook>, Duration),
+    Sampled(Result<Sample, String>, Vec<Hook>, Duration),
     /// The thread is gone.
     Ended,
 }
@@ -47,17 +50,21 @@ pub(super) struct Loaded {
     pub(super) sampler: Box<Sampler>,
 }
 
-/// Gives the listeners, with those of these processes marked, and how the hooks fare.
-pub(super) type Sampler = dyn FnMut(&[u32]) -> (Result<Vec<Listener>, String>, Vec<Hook>);
+/// Gives a sample, with the listeners of these processes marked, and how the hooks fare.
+pub(super) type Sampler = dyn FnMut(&[Process]) -> (Result<Sample, String>, Vec<Hook>);
 
 impl Probe {
     /// Loads the eBPF programs in a thread of their own.
-    pub(super) fn load() -> Self {
-        Self::start(|| {
+    pub(super) fn load(measure: bool) -> Self {
+        Self::start(move || {
             let mut kernel = Kernel::load().map_err(|error| error.to_string())?;
+            if measure && let Err(error) = kernel.measure_runs() {
+                warn!("{error}");
+            }
+            give_up_capabilities(&mut kernel);
             let (healthy, log) = (hooks(&kernel), kernel.take_log());
-            let sampler = move |pids: &[u32]| {
-                let sample = kernel.sample(pids).map_err(|error| error.to_string());
+            let sampler = move |processes: &[Process]| {
+                let sample = kernel.sample(processes).map_err(|error| error.to_string());
                 (sample, hooks(&kernel))
             };
             Ok(Loaded { hooks: healthy, log, sampler: Box::new(sampler) })
@@ -79,19 +86,31 @@ impl Probe {
                 State::Failed
             }
         };
-        Self { asks, events, state, source, hooks: Vec::new(), sample: Vec::new() }
+        Self { asks, events, state, source, hooks: Vec::new(), sample: Sample::default(), samples: 0 }
     }
 
     /// Asks for a sample unless one runs; false if the answer is not worth waiting for: there will be none, or the last
     /// one was a failure, or late.
-    pub(super) fn ask(&mut self, pids: Vec<u32>) -> bool {
+    pub(super) fn ask(&mut self, processes: Vec<Process>) -> bool {
         if self.state != State::Ready {
             return false;
         }
         self.state = State::Sampling;
         self.source.collections += 1;
         // If the thread is gone, the next event says so.
-        self.asks.send(pids).is_ok() && self.source.error.is_none()
+        self.asks.send(processes).is_ok() && self.source.error.is_none()
+    }
+
+    /// What the programs cost; the kernel says so for all of them or for none.
+    pub(super) fn programs(&self) -> Vec<Program> {
+        let known = self.sample.programs.iter().any(|program| program.runs > 0);
+        let program = |program: &kernel::ProgramRuns| Program {
+            name: program.name.clone(),
+            runs: known.then_some(program.runs),
+            time: known.then(|| u64::try_from(program.time.as_nanos()).unwrap_or(u64::MAX)),
+            missed: program.missed,
+        };
+        self.sample.programs.iter().map(program).collect()
     }
 
     /// Takes what the thread says.
@@ -105,6 +124,9 @@ impl Probe {
                 self.source.collections = 0;
                 self.state = State::Ready;
                 self.hooks = hooks;
+                if let Ok(capabilities) = describe(std::process::id()) {
+                    debug!("the eBPF programs are loaded; effective capabilities: {capabilities}");
+                }
                 if let Some(log) = log {
                     tokio::spawn(forward(log));
                 }
@@ -120,6 +142,7 @@ impl Probe {
                 note(&mut self.source, sample.as_ref().err().cloned(), duration);
                 if let Ok(sample) = sample {
                     self.sample = sample;
+                    self.samples += 1;
                 }
             }
             Event::Ended => {
@@ -146,7 +169,7 @@ pub(super) async fn event(probe: &mut Option<Probe>) -> Event {
 /// The thread: ends when nobody listens any more.
 fn serve(
     load: impl FnOnce() -> Result<Loaded, String>,
-    asked: &mpsc::Receiver<Vec<u32>>,
+    asked: &mpsc::Receiver<Vec<Process>>,
     tell: &async_mpsc::UnboundedSender<Event>,
 ) {
     let Loaded { hooks, log, mut sampler } = match load() {
@@ -159,12 +182,24 @@ fn serve(
     if tell.send(Event::Loaded(Ok((hooks, log)))).is_err() {
         return;
     }
-    while let Ok(pids) = asked.recv() {
+    while let Ok(processes) = asked.recv() {
         let begin = Instant::now();
-        let (sample, hooks) = sampler(&pids);
+        let (sample, hooks) = sampler(&processes);
         if tell.send(Event::Sampled(sample, hooks, begin.elapsed())).is_err() {
             return;
         }
+    }
+}
+
+/// Of this thread, whose work with them is done.
+fn give_up_capabilities(kernel: &mut Kernel) {
+    match keep_what_samples_need(|| kernel.sample(&[]).map(drop)) {
+        Ok(false) => {}
+        Ok(true) => info!(
+            "the eBPF thread keeps CAP_BPF: this kernel (before 5.19) asks for it whenever counters are read; \
+             `sysctl kernel.unprivileged_bpf_disabled=0` lets it go"
+        ),
+        Err(error) => warn!("the eBPF thread keeps its capabilities: {error}: allow the system call capset"),
     }
 }
 

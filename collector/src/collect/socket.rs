@@ -9,7 +9,8 @@ use lbstats::{Source, SourceKind, Table};
 use tokio::time::Instant;
 
 use super::note;
-use crate::haproxy::{Backoff, Client, Limits, Listen, ReadError, Reading};
+use crate::haproxy::{Backoff, Client, Destination, Limits, Listen, ReadError, Reading, Unnamed};
+use crate::kernel::Process;
 
 /// A stats socket.
 pub(super) struct Socket {
@@ -24,13 +25,17 @@ pub(super) struct Socket {
     pub(super) kept: Option<Arc<Kept>>,
 }
 
-/// The last good reading of a socket. Tables that did not change since the one before are shared with it.
-#[derive(Debug)]
+/// The last good reading of a socket. Tables that did not change since the one before are shared with it, and servers'
+/// addresses are those last told.
+#[derive(Clone, Debug)]
 pub(super) struct Kept {
     /// The tables of lbStats, in order.
     pub(super) tables: [Arc<Table>; 4],
     pub(super) listens: Vec<Listen>,
+    pub(super) unnamed: Vec<Unnamed>,
+    pub(super) destinations: Vec<Destination>,
     pub(super) pid: Option<u32>,
+    pub(super) peer: Option<u32>,
     pub(super) process_number: u32,
     pub(super) processes: u32,
 }
@@ -44,9 +49,11 @@ pub(super) struct Finished {
 }
 
 impl Socket {
-    pub(super) fn new(path: &Path, limits: Limits) -> Self {
+    /// With `servers`, the addresses of servers are wanted.
+    pub(super) fn new(path: &Path, limits: Limits, servers: bool) -> Self {
+        let client = Client::new(path, limits);
         Self {
-            client: Some(Client::new(path, limits)),
+            client: Some(if servers { client.with_servers() } else { client }),
             backoff: Backoff::default(),
             retry: None,
             gone: false,
@@ -71,8 +78,9 @@ impl Socket {
     }
 
     /// HAProxy's process, unless it is gone: its number may then be another's.
-    pub(super) fn pid(&self) -> Option<u32> {
-        self.kept.as_ref().filter(|_| !self.gone)?.pid
+    pub(super) fn process(&self) -> Option<Process> {
+        let kept = self.kept.as_ref().filter(|_| !self.gone)?;
+        Some(Process { pid: kept.pid?, peer: kept.peer })
     }
 
     /// A reading, to be run.
@@ -125,12 +133,41 @@ impl Kept {
                 *table = before.clone();
             }
         }
+        let told_before = || before.map(|before| before.destinations.clone()).unwrap_or_default();
         Self {
             tables,
             listens: reading.listens,
+            unnamed: reading.unnamed,
+            destinations: reading.destinations.unwrap_or_else(told_before),
             pid: reading.pid,
+            peer: reading.peer,
             process_number: reading.process_number,
             processes: reading.processes,
         }
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use lbstats::schema::{BACKEND, FRONTEND, PROCESS, SERVER};
+    use lbstats::{Field, TableBuilder};
+
+    /// What one HAProxy of this pid may have said of its frontends, by name and `conn_tot`.
+    pub(in crate::collect) fn kept(pid: u32, frontends: &[(&str, u64)]) -> Kept {
+        let mut tables = [&PROCESS, &FRONTEND, &BACKEND, &SERVER].map(|schema| Arc::new(Table::empty(schema)));
+        let mut builder = TableBuilder::new(&FRONTEND);
+        for (iid, (name, total)) in (2..).zip(frontends) {
+            let row = builder.push(|_, column| match column.source {
+                "iid" => Field::Number(iid),
+                "pxname" => Field::Text(name.as_bytes()),
+                "conn_tot" => Field::Number(*total),
+                _ => Field::Absent,
+            });
+            row.unwrap();
+        }
+        tables[1] = Arc::new(builder.finish().0);
+        let (listens, unnamed, destinations) = (Vec::new(), Vec::new(), Vec::new());
+        Kept { tables, listens, unnamed, destinations, pid: Some(pid), peer: None, process_number: 1, processes: 1 }
     }
 }

@@ -4,7 +4,7 @@ use std::sync::mpsc;
 
 use super::probe::Loaded;
 use super::*;
-use crate::kernel::Listener;
+use crate::kernel::{Listener, Process, Sample};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -47,9 +47,9 @@ async fn until_published(
 async fn a_sample_that_hangs_delays_no_publication() {
     let (release, held) = mpsc::channel::<()>();
     let probe = Probe::start(move || {
-        let sampler = move |_: &[u32]| {
+        let sampler = move |_: &[Process]| {
             let _ = held.recv();
-            (Ok(Vec::new()), Vec::new())
+            (Ok(Sample::default()), Vec::new())
         };
         Ok(Loaded { hooks: Vec::new(), log: None, sampler: Box::new(sampler) })
     });
@@ -67,9 +67,13 @@ async fn a_sample_that_hangs_delays_no_publication() {
 async fn rows_stay_when_a_sample_fails() {
     let probe = Probe::start(|| {
         let mut samples = 0;
-        let sampler = move |_: &[u32]| {
+        let sampler = move |_: &[Process]| {
             samples += 1;
-            let sample = if samples == 1 { Ok(vec![listener()]) } else { Err("no more".to_owned()) };
+            let sample = if samples == 1 {
+                Ok(Sample { listeners: vec![listener()], ..Sample::default() })
+            } else {
+                Err("no more".to_owned())
+            };
             (sample, Vec::new())
         };
         Ok(Loaded { hooks: Vec::new(), log: None, sampler: Box::new(sampler) })
@@ -98,7 +102,7 @@ async fn refused_programs_are_a_reason_or_the_end() {
 #[tokio::test]
 async fn a_thread_that_dies_is_a_reason() {
     let probe = Probe::start(|| {
-        let sampler = |_: &[u32]| -> (Result<Vec<Listener>, String>, Vec<lbstats::Hook>) {
+        let sampler = |_: &[Process]| -> (Result<Sample, String>, Vec<lbstats::Hook>) {
             std::panic::resume_unwind(Box::new("without a message on the terminal"))
         };
         Ok(Loaded { hooks: Vec::new(), log: None, sampler: Box::new(sampler) })
@@ -110,16 +114,5 @@ async fn a_thread_that_dies_is_a_reason() {
 }
 
 fn listener() -> Listener {
-    Listener {
-        address: "127.0.0.1:80".parse().unwrap(),
-        owned: true,
-        accepted: 1,
-        open: 1,
-        bytes_received: 1,
-        bytes_acked: 1,
-        backlog: 0,
-        backlog_limit: 128,
-        drops: 0,
-        sockets: 1,
-    }
+    Listener { owned: true, accepted: 1, open: 1, ..Listener::new(0, "127.0.0.1:80".parse().unwrap()) }
 }

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context;
+use lbstats::Snapshot;
 
 use crate::collect::Ebpf;
 use crate::commands::run;
@@ -13,6 +14,7 @@ use crate::config::Settings;
 use crate::control::Client;
 use crate::haproxy::{Client as StatsSocket, Limits, Reading};
 use crate::kernel::{HookState, Kernel};
+use crate::privileges;
 use crate::snmp_engine;
 use crate::users::UsersFile;
 
@@ -138,28 +140,35 @@ fn ebpf(settings: &Settings) -> Vec<Finding> {
     if settings.ebpf == Some(Ebpf::Off) {
         return vec![note("kernel counters are switched off", "`ebpf = \"auto\"` in lbstatd.toml")];
     }
-    let kernel = match Kernel::load() {
+    let mut kernel = match Kernel::load() {
         Ok(kernel) => kernel,
         Err(error) => return vec![Finding { verdict: Verdict::Wrong, what: error.to_string(), mend: String::new() }],
     };
+    let unmeasured = settings.ebpf_stats.then(|| kernel.measure_runs().err()).flatten();
     (kernel.hooks().iter())
         .map(|hook| match &hook.state {
             HookState::Healthy => ok(format!("kernel hook {} works", hook.name)),
             HookState::Unsupported(reason) => note(format!("kernel hook {} is unsupported: {reason}", hook.name), ""),
             HookState::Failed(reason) => wrong(format!("kernel hook {} failed: {reason}", hook.name), ""),
         })
+        .chain(unmeasured.map(|error| wrong(error.to_string(), "")))
         .collect()
 }
 
 fn daemon(settings: &Settings) -> Vec<Finding> {
     let path = settings.control();
-    let snapshot = Client::connect(&path, false).and_then(|mut client| client.next(Some(PATIENCE)));
-    let snapshot = match snapshot {
-        Ok(snapshot) => snapshot,
+    let answer =
+        Client::connect(&path, false).and_then(|mut client| Ok((client.next(Some(PATIENCE))?, client.daemon())));
+    let (snapshot, process) = match answer {
+        Ok(answer) => answer,
         Err(error) => return vec![note(format!("{error:#}"), "")],
     };
     let shown = path.display();
     let mut findings = vec![ok(format!("the daemon answers on {shown}: generation {}", snapshot.generation))];
+    // Others' processes may be hidden (hidepid): that is no fault of the daemon's.
+    if let Some(Ok(capabilities)) = process.map(privileges::describe) {
+        findings.push(ok(format!("the daemon's effective capabilities: {capabilities}")));
+    }
     findings.extend(snapshot.sources.iter().map(|source| {
         let name = [source.kind.name(), &source.target].join(" ");
         let name = name.trim_end();
@@ -179,7 +188,22 @@ fn daemon(settings: &Settings) -> Vec<Finding> {
         None => ok(format!("the daemon serves {} {}: {} requests so far", face.kind, face.target, face.requests)),
         Some(error) => wrong(format!("the daemon cannot serve {} {}: {error}", face.kind, face.target), ""),
     }));
+    findings.extend(uncounted(&snapshot));
     findings
+}
+
+/// Frontends whose connections the kernel does not count, or not all of them.
+fn uncounted(snapshot: &Snapshot) -> Vec<Finding> {
+    let table = &snapshot.kernel_frontends;
+    let text = |source, row| {
+        let text = table.schema().place(source).and_then(|place| table.text(place, row));
+        text.map(|text| String::from_utf8_lossy(text).into_owned())
+    };
+    let finding = |row| {
+        let (proxy, reason) = (text("proxy", row)?, text("uncounted", row)?);
+        Some(note(format!("the kernel does not count all connections of frontend {proxy}: {reason}"), ""))
+    };
+    (0..table.len()).filter_map(finding).collect()
 }
 
 /// The users of SNMPv3, if there are any.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 use lbstats::schema::Syntax;
-use lbstats::{Oid, Snapshot, Table, unix_micros};
+use lbstats::{Histogram, Oid, Snapshot, Table, unix_micros};
 use serde_json::{Map, Value, json};
 use snmp_export::View;
 
@@ -111,9 +111,16 @@ fn json_of(snapshot: &Snapshot) -> String {
 fn rows_of(table: &Table) -> Value {
     let row_of = |row| -> Map<String, Value> {
         (table.schema().columns.iter().enumerate())
+            // Another column has the address as text.
+            .filter(|(_, column)| column.syntax != Syntax::Address)
             .map(|(place, column)| {
                 let cell = match column.syntax {
-                    Syntax::Text => table.text(place, row).map(|text| Value::from(String::from_utf8_lossy(text))),
+                    Syntax::Histogram(unit) => {
+                        table.histogram(place, row).map(|histogram| json_of_histogram(histogram, unit))
+                    }
+                    syntax if syntax.is_text() => {
+                        table.text(place, row).map(|text| Value::from(String::from_utf8_lossy(text)))
+                    }
                     _ => table.number(place, row).map(Value::from),
                 };
                 (column.source.to_owned(), cell.unwrap_or(Value::Null))
@@ -121,4 +128,15 @@ fn rows_of(table: &Table) -> Value {
             .collect()
     };
     (0..table.len()).map(|row| Value::Object(row_of(row))).collect()
+}
+
+/// Count, sum, and each bucket that is not empty with its upper bound (null for none), in microseconds.
+fn json_of_histogram(histogram: &Histogram, unit: u32) -> Value {
+    let buckets = histogram.buckets.iter().enumerate().filter(|(_, count)| **count > 0);
+    let bucket = |(bucket, count): (usize, &u64)| json!({ "le_microseconds": lbstats::bound(bucket).map(|bound| bound * u64::from(unit)), "count": count });
+    json!({
+        "count": histogram.count(),
+        "sum_microseconds": histogram.sum,
+        "buckets": buckets.map(bucket).collect::<Vec<_>>(),
+    })
 }

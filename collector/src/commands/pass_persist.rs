@@ -14,11 +14,12 @@ use std::time::Duration;
 
 use anyhow::Context;
 
-use lbstats::Source;
-use snmp_export::{View, Walks};
+use lbstats::schema::LBSTATD_ROOT;
+use lbstats::{Oid, Source};
+use snmp_export::{Tree, View, Walks};
 
 use crate::collect::{self, Ebpf};
-use crate::config::{DEFAULT_STATS_SOCKET, parse_duration};
+use crate::config::{self, DEFAULT_STATS_SOCKET, parse_duration};
 use crate::control::{self, Client};
 use crate::haproxy::Limits;
 use crate::publish::Published;
@@ -50,13 +51,17 @@ pub struct Args {
     /// Serve the ALOHA twin of lbStats (1.3.6.1.4.1.23263.4.2.1.3) and the product's name as well
     #[arg(long)]
     aloha: bool,
+    /// Root of LBSTATD-MIB [default: 1.3.6.1.4.1.8072.9999.9999.4300]
+    #[arg(long, value_name = "OID", value_parser = config::parse_root)]
+    mib_root: Option<Oid>,
 }
 
 /// Answers on standard output until standard input ends.
 ///
 /// # Errors
-/// When a thread cannot be started, or snmpd closed its end; never while serving.
+/// When the root does not fit, a thread cannot be started, or snmpd closed its end; never while serving.
 pub fn run(args: &Args) -> anyhow::Result<()> {
+    let tree = Arc::new(Tree::new(args.aloha, args.mib_root.as_deref().unwrap_or(LBSTATD_ROOT))?);
     let published = Published::new();
     let first = feed(args, published.clone()).context("cannot start a thread")?;
     let mut first = Some(first);
@@ -64,8 +69,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         if let Some(first) = first.take() {
             let _ = first.recv_timeout(FIRST_SNAPSHOT);
         }
-        let view = View::unless_older(published.load(), args.max_age);
-        if args.aloha { view.with_aloha() } else { view }
+        View::unless_older(published.load(), args.max_age).through(&tree)
     };
     let input = io::stdin().lock();
     // Whole answers go out at once: the buffer of the standard library's handle would only copy them.

@@ -1,5 +1,6 @@
 //! `lbstatd run`: the daemon.
 
+use std::net::TcpListener;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
@@ -18,7 +19,7 @@ use crate::haproxy::Limits;
 use crate::notify;
 use crate::publish::Published;
 use crate::snmpv3::{self, Snmpv3};
-use crate::{control, http, snmp_agent};
+use crate::{control, http, privileges, snmp_agent};
 
 /// Flags of `run`.
 #[derive(Debug, clap::Args)]
@@ -46,18 +47,39 @@ impl Args {
 /// # Errors
 /// What keeps the daemon from starting.
 pub fn run(settings: &Settings) -> anyhow::Result<()> {
-    let snmp = snmp_agent::bind(settings)?;
+    let sockets = Sockets::bind(settings)?;
+    let kernel = collect::start_kernel(settings.ebpf.unwrap_or_default(), settings.ebpf_stats);
+    // The runtime's threads come after this, and inherit what is left.
+    if let Err(error) = privileges::keep_what_serving_needs() {
+        tracing::warn!("the daemon keeps its capabilities: {error}: allow the system calls capset and prctl");
+    }
     // Two threads: one collects, one serves; the kernel's samples have a thread of their own.
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    runtime.block_on(serve(settings, snmp))
+    runtime.block_on(serve(settings, sockets, kernel))
 }
 
-async fn serve(settings: &Settings, mut snmp: snmp_agent::Bound) -> anyhow::Result<()> {
+/// Everything that is listened on: bound first, while the daemon has the rights to.
+struct Sockets {
+    control: control::Listener,
+    prometheus: Option<TcpListener>,
+    snmp: snmp_agent::Bound,
+}
+
+impl Sockets {
+    fn bind(settings: &Settings) -> anyhow::Result<Self> {
+        let control = control::bind(&settings.control(), settings.control_mode())?;
+        let prometheus = settings.prometheus.map(http::bind).transpose()?;
+        Ok(Self { control, prometheus, snmp: snmp_agent::bind(settings)? })
+    }
+}
+
+async fn serve(settings: &Settings, sockets: Sockets, kernel: Option<collect::Probe>) -> anyhow::Result<()> {
     let (stop, stopped) = watch::channel(false);
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let published = Published::new();
     let faces = Arc::new(Faces::default());
+    let mut snmp = sockets.snmp;
     let snmpv3 = Snmpv3::start(settings, &faces);
     if let Some(snmpv3) = &snmpv3 {
         snmp.secure(snmpv3.usm().clone());
@@ -65,10 +87,8 @@ async fn serve(settings: &Settings, mut snmp: snmp_agent::Bound) -> anyhow::Resu
     snmpv3::reload_on_hangup(snmpv3.clone())?;
     let _snmp = snmp.start(&published, &faces)?;
 
-    let control = control::bind(&settings.control(), settings.control_mode())?;
-    tokio::spawn(control::serve(control, published.clone()));
-    if let Some(address) = settings.prometheus {
-        let listener = http::bind(address).await?;
+    tokio::spawn(control::serve(sockets.control, published.clone()));
+    if let Some(listener) = sockets.prometheus {
         let bound = listener.local_addr()?;
         tracing::info!("serving Prometheus on http://{bound}/metrics");
         tokio::spawn(http::serve(listener, published.clone()));
@@ -83,7 +103,8 @@ async fn serve(settings: &Settings, mut snmp: snmp_agent::Bound) -> anyhow::Resu
     let stopping = async move {
         let _ = stopped_too.wait_for(|stop| *stop).await;
     };
-    let mut collection = tokio::spawn(collect::run(collect_settings(settings, faces), published.clone(), stopping));
+    let collection = collect::run_with(collect_settings(settings, faces), kernel, published.clone(), stopping);
+    let mut collection = tokio::spawn(collection);
     tokio::spawn(tell_ready(published));
 
     tokio::select! {
@@ -105,10 +126,9 @@ fn start_agentx(settings: &Settings, published: &Arc<Published>, faces: &Faces) 
     let Some(master) = &settings.agentx else { return Ok(None) };
     let state = faces.add("agentx", master.to_string());
     let settings = agentx::Settings {
-        aloha: settings.agentx_aloha,
         // Nothing is too old that could not be younger.
         max_age: agentx::MAX_AGE.max(3 * settings.interval()),
-        ..agentx::Settings::new(master.clone())
+        ..agentx::Settings::new(master.clone(), settings.tree()?)
     };
     agentx::start(settings, published.clone(), state).map(Some).context("cannot start the thread for AgentX")
 }
@@ -127,6 +147,9 @@ fn collect_settings(settings: &Settings, faces: Arc<Faces>) -> collect::Settings
 async fn tell_ready(published: Arc<Published>) {
     let mut changes = published.changes();
     if changes.wait_for(|generation| *generation > 0).await.is_ok() {
+        if let Ok(capabilities) = privileges::describe(std::process::id()) {
+            tracing::debug!("effective capabilities: {capabilities}");
+        }
         tell_systemd("READY=1");
     }
 }

@@ -1,4 +1,4 @@
-//! `lbstatd top`: frontends, with what the kernel knows of them, and servers, live.
+//! `lbstatd top`: frontends and servers, with what the kernel knows of them, live.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -88,20 +88,37 @@ fn is_quit(event: &Event) -> bool {
 fn draw(frame: &mut Frame<'_>, pair: &Pair) {
     let sources = pair.now.sources.len();
     let height = |rows: usize| u16::try_from(rows + 2).unwrap_or(u16::MAX);
-    let [head, frontends, listeners, servers] = Layout::vertical([
+    let now = &pair.now;
+    let [head, frontends, listeners, destinations, servers] = Layout::vertical([
         Constraint::Length(height(sources)),
-        Constraint::Max(height(pair.now.frontends.len())),
-        Constraint::Max(height(pair.now.listeners.len())),
+        Constraint::Max(height(now.frontends.len())),
+        Constraint::Max(height(now.listeners.len())),
+        Constraint::Max(height(now.kernel_servers.len())),
         Constraint::Min(0),
     ])
     .areas(frame.area());
-    frame.render_widget(ratatui::widgets::Paragraph::new(head_lines(&pair.now)), head);
+    frame.render_widget(ratatui::widgets::Paragraph::new(head_lines(now)), head);
     let columns = ["FRONTEND", "STATUS", "SESSIONS", "LIMIT", "CONN/S", "IN B/S", "OUT B/S", "ERRORS"];
-    frame.render_widget(grid(columns, (0..pair.now.frontends.len()).map(|row| frontend(pair, row))), frontends);
-    let columns = ["KERNEL", "ADDRESS", "ACCEPTED/S", "OPEN", "IN B/S", "OUT B/S", "QUEUE", "DROPS"];
-    frame.render_widget(grid(columns, (0..pair.now.listeners.len()).map(|row| listener(pair, row))), listeners);
+    frame.render_widget(grid(columns, (0..now.frontends.len()).map(|row| frontend(pair, row))), frontends);
+    let columns = [
+        "KERNEL",
+        "ADDRESS",
+        "ACCEPT/S",
+        "OPEN",
+        "IN B/S",
+        "OUT B/S",
+        "QUEUE",
+        "PEAK 1M",
+        "DROPS",
+        "RETRANS/S",
+        "HANDSHAKE",
+    ];
+    frame.render_widget(grid(columns, (0..now.listeners.len()).map(|row| listener(pair, row))), listeners);
+    let columns =
+        ["CONNECTS TO", "ADDRESS", "CONN/S", "OPEN", "IN B/S", "OUT B/S", "FAILED", "RETRANS/S", "CONNECT", "RTT"];
+    frame.render_widget(grid(columns, (0..now.kernel_servers.len()).map(|row| destination(pair, row))), destinations);
     let columns = ["BACKEND", "SERVER", "STATUS", "SESSIONS", "QUEUE", "SESS/S", "ERRORS", "CHECK"];
-    frame.render_widget(grid(columns, (0..pair.now.servers.len()).map(|row| server(pair, row))), servers);
+    frame.render_widget(grid(columns, (0..now.servers.len()).map(|row| server(pair, row))), servers);
 }
 
 fn head_lines(snapshot: &Snapshot) -> Vec<Line<'_>> {
@@ -138,7 +155,8 @@ fn frontend(pair: &Pair, row: usize) -> [String; 8] {
     ]
 }
 
-fn listener(pair: &Pair, row: usize) -> [String; 8] {
+/// HANDSHAKE is the 99th percentile of the last minute.
+fn listener(pair: &Pair, row: usize) -> [String; 11] {
     let (table, rate) = (&pair.now.listeners, |source| rate(pair, |s| &s.listeners, source, row));
     [
         text(table, "proxy", row),
@@ -148,7 +166,28 @@ fn listener(pair: &Pair, row: usize) -> [String; 8] {
         rate("bytes_received"),
         rate("bytes_acked"),
         format!("{}/{}", number(table, "backlog", row), number(table, "backlog_limit", row)),
+        number(table, "backlog_peak_1m", row),
         number(table, "drops", row),
+        rate("retransmits"),
+        time(table, "handshake_p99", row),
+    ]
+}
+
+/// CONNECT and RTT are the 99th percentiles of the last minute.
+fn destination(pair: &Pair, row: usize) -> [String; 10] {
+    let (table, rate) = (&pair.now.kernel_servers, |source| rate(pair, |s| &s.kernel_servers, source, row));
+    let names = [text(table, "proxy", row), text(table, "server", row)].join("/");
+    [
+        if names == "/" { String::new() } else { names },
+        text(table, "address", row),
+        rate("connects"),
+        number(table, "open", row),
+        rate("bytes_received"),
+        rate("bytes_acked"),
+        number(table, "failures", row),
+        rate("retransmits"),
+        time(table, "connect_p99", row),
+        time(table, "rtt_p99", row),
     ]
 }
 
@@ -176,6 +215,16 @@ fn number(table: &Table, source: &str, row: usize) -> String {
     table.schema().place(source).and_then(|place| table.number(place, row)).map_or("-".into(), |n| n.to_string())
 }
 
+/// A number of microseconds.
+fn time(table: &Table, source: &str, row: usize) -> String {
+    match table.schema().place(source).and_then(|place| table.number(place, row)) {
+        None => "-".into(),
+        Some(time @ ..1_000) => format!("{time} µs"),
+        Some(time @ ..1_000_000) => format!("{}.{} ms", time / 1_000, time / 100 % 10),
+        Some(time) => format!("{}.{} s", time / 1_000_000, time / 100_000 % 10),
+    }
+}
+
 /// Growth of a counter a second; `-` where the rows changed places, or the counter began again.
 fn rate(pair: &Pair, table: impl Fn(&Snapshot) -> &Arc<Table>, source: &str, row: usize) -> String {
     let (before, now) = (table(&pair.before), table(&pair.now));
@@ -183,6 +232,7 @@ fn rate(pair: &Pair, table: impl Fn(&Snapshot) -> &Arc<Table>, source: &str, row
     let growth = || {
         let place = now.schema().place(source)?;
         let same = before.len() == now.len()
+            && now.index(row).eq(before.index(row))
             && now.schema().labels.iter().all(|(_, label)| text(before, label, row) == text(now, label, row));
         let grown = now.number(place, row)?.checked_sub(before.number(place, row).filter(|_| same)?)?;
         u128::from(grown).saturating_mul(1_000_000).checked_div(u128::from(microseconds))
@@ -193,7 +243,7 @@ fn rate(pair: &Pair, table: impl Fn(&Snapshot) -> &Arc<Table>, source: &str, row
 #[cfg(test)]
 mod tests {
     use super::*;
-    use lbstats::schema::FRONTEND;
+    use lbstats::schema::{FRONTEND, KERNEL_SERVER};
     use lbstats::{Field, TableBuilder};
 
     fn snapshot(taken: u64, total: u64) -> Arc<Snapshot> {
@@ -207,6 +257,24 @@ mod tests {
             })
             .unwrap();
         Arc::new(Snapshot { taken, frontends: Arc::new(builder.finish().0), ..Snapshot::empty() })
+    }
+
+    #[test]
+    fn times_have_a_unit() {
+        let times = [7, 1_250, 2_345_678].map(|time| {
+            let mut builder = TableBuilder::new(&KERNEL_SERVER);
+            builder
+                .push(|_, column| match column.source {
+                    "rtt_p99" => Field::Number(time),
+                    "address_octets" => Field::Text(&[10, 0, 0, 1]),
+                    "namespace" | "address_type" | "port" => Field::Number(1),
+                    _ => Field::Absent,
+                })
+                .unwrap();
+            let table = builder.finish().0;
+            [self::time(&table, "rtt_p99", 0), self::time(&table, "connect_p99", 0)]
+        });
+        assert_eq!(times, [["7 µs", "-"], ["1.2 ms", "-"], ["2.3 s", "-"]]);
     }
 
     #[test]

@@ -13,7 +13,8 @@ use lbstats::schema::{BACKEND, FRONTEND, PROCESS, SERVER};
 use lbstats::{Column, Field, FieldError, Table, TableBuilder, TableSchema};
 
 use super::csv::{Broken, Records};
-use super::{Listen, Reading};
+use super::servers_state::parse_servers;
+use super::{Bound, Destination, Listen, Reading, Unnamed};
 
 /// What `show info` says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,6 +42,10 @@ pub struct Stat {
     pub servers: Table,
     /// See [`Reading::listens`].
     pub listens: Vec<Listen>,
+    /// See [`Reading::unnamed`].
+    pub unnamed: Vec<Unnamed>,
+    /// The servers whose addresses it tells.
+    pub destinations: Vec<Destination>,
     /// See [`Reading::duplicates`].
     pub duplicates: usize,
 }
@@ -57,13 +62,15 @@ pub struct Garbled {
     pub fault: Fault,
 }
 
-/// One of the two responses.
+/// One of the responses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Response {
     /// That to `show info`.
     ShowInfo,
     /// That to `show stat`.
     ShowStat,
+    /// That to `show servers state`.
+    ShowServersState,
 }
 
 /// What is wrong with a line.
@@ -114,25 +121,63 @@ pub enum Fault {
 /// # Errors
 /// When it is anything but the two whole responses.
 pub fn parse(output: &[u8]) -> Result<Reading, Garbled> {
+    let (reading, after) = parse_both(output)?;
+    nothing_after(output, after, Response::ShowStat)?;
+    Ok(reading)
+}
+
+/// Reads the output of `show info;show stat;show servers state`. A HAProxy that refuses the last one is one that tells
+/// no addresses.
+///
+/// # Errors
+/// When it is anything but the three whole responses.
+pub fn parse_with_servers(output: &[u8]) -> Result<Reading, Garbled> {
+    let (mut reading, rest) = parse_both(output)?;
+    match parse_servers(rest) {
+        Ok((destinations, after)) => {
+            nothing_after(rest, after, Response::ShowServersState)?;
+            reading.destinations = Some(destinations);
+        }
+        Err(Garbled { fault: Fault::Refused(_), .. }) => reading.destinations = Some(Vec::new()),
+        Err(garbled) => return Err(garbled),
+    }
+    Ok(reading)
+}
+
+fn parse_both(output: &[u8]) -> Result<(Reading, &[u8]), Garbled> {
     let (info, rest) = parse_info(output)?;
     let (stat, after) = parse_stat(rest)?;
-    if !after.is_empty() {
-        let response = &rest[..rest.len() - after.len()];
-        let line = response.iter().filter(|byte| **byte == b'\n').count() + 1;
-        return Err(Garbled { response: Response::ShowStat, line, fault: Fault::Trailing });
-    }
-    Ok(Reading {
+    let told = !stat.destinations.is_empty() || stat.servers.is_empty();
+    let reading = Reading {
         process: info.process,
         frontends: stat.frontends,
         backends: stat.backends,
         servers: stat.servers,
         listens: stat.listens,
+        unnamed: stat.unnamed,
+        destinations: told.then_some(stat.destinations),
         pid: info.pid,
+        peer: None,
         process_number: info.process_number,
         processes: info.processes,
         duplicates: stat.duplicates,
         stopping: info.stopping,
-    })
+    };
+    Ok((reading, after))
+}
+
+fn nothing_after(output: &[u8], after: &[u8], response: Response) -> Result<(), Garbled> {
+    if after.is_empty() {
+        return Ok(());
+    }
+    let whole = &output[..output.len() - after.len()];
+    // The line within the response that ends here, not within all of the output.
+    let start = match response {
+        Response::ShowStat => whole.len() - parse_info(whole).map_or(whole.len(), |(_, rest)| rest.len()),
+        _ => 0,
+    };
+    let line = whole[start..].iter().filter(|byte| **byte == b'\n').count() + 1;
+    Err(Garbled { response, line, fault: Fault::Trailing })
 }
 
 /// Reads the response to `show info` off the front of `output`; gives what follows it, too.
@@ -195,7 +240,7 @@ fn stat(records: &mut Records<'_>) -> Result<Stat, Fault> {
     let mut frontends = (TableBuilder::new(&FRONTEND), names.places(&FRONTEND)?);
     let mut backends = (TableBuilder::new(&BACKEND), names.places(&BACKEND)?);
     let mut servers = (TableBuilder::new(&SERVER), names.places(&SERVER)?);
-    let mut listens = Vec::new();
+    let (mut listens, mut unnamed, mut destinations) = (Vec::new(), Vec::new(), Vec::new());
     while records.next(&mut fields)? {
         if fields.len() != header.fields {
             return Err(Fault::Fields { found: fields.len(), expected: header.fields });
@@ -203,9 +248,16 @@ fn stat(records: &mut Records<'_>) -> Result<Stat, Fault> {
         let (builder, places) = match header.kind(&fields)? {
             Kind::Frontend => &mut frontends,
             Kind::Backend => &mut backends,
-            Kind::Server => &mut servers,
+            Kind::Server => {
+                destinations.extend(header.destination(&fields));
+                &mut servers
+            }
             Kind::Listener => {
-                listens.extend(header.listen(&fields));
+                match header.listen(&fields) {
+                    Some(Ok(listen)) => listens.push(listen),
+                    Some(Err(bound)) => unnamed.push(bound),
+                    None => {}
+                }
                 continue;
             }
         };
@@ -213,7 +265,8 @@ fn stat(records: &mut Records<'_>) -> Result<Stat, Fault> {
     }
     let [frontends, backends, servers] = [frontends, backends, servers].map(|(builder, _)| builder.finish());
     let duplicates = frontends.1 + backends.1 + servers.1;
-    Ok(Stat { frontends: frontends.0, backends: backends.0, servers: servers.0, listens, duplicates })
+    let (frontends, backends, servers) = (frontends.0, backends.0, servers.0);
+    Ok(Stat { frontends, backends, servers, listens, unnamed, destinations, duplicates })
 }
 
 /// Where the fields stand that say what a row is.
@@ -223,7 +276,9 @@ struct Header {
     iid: usize,
     sid: usize,
     kind: usize,
+    svname: Option<usize>,
     addr: Option<usize>,
+    proto: Option<usize>,
 }
 
 /// What a row of `show stat` is about.
@@ -238,7 +293,8 @@ impl Header {
     fn resolve(fields: usize, names: &Names<'_>) -> Result<Self, Fault> {
         let due = |name: &'static str| names.place(name)?.ok_or(Fault::Missing(name));
         let (pxname, iid, sid, kind) = (due("pxname")?, due("iid")?, due("sid")?, due("type")?);
-        Ok(Self { fields, pxname, iid, sid, kind, addr: names.place("addr")? })
+        let (svname, addr, proto) = (names.place("svname")?, names.place("addr")?, names.place("proto")?);
+        Ok(Self { fields, pxname, iid, sid, kind, svname, addr, proto })
     }
 
     fn kind(&self, fields: &[Cow<'_, [u8]>]) -> Result<Kind, Fault> {
@@ -260,11 +316,34 @@ impl Header {
         }
     }
 
-    /// The listener of a row of type 3, if it has an address of the form `127.0.0.1:80` or `[::1]:80`; a Unix socket
-    /// has not, and level `user` is told none. A range of ports is a row for each.
-    fn listen(&self, fields: &[Cow<'_, [u8]>]) -> Option<Listen> {
+    /// The listener of a row of type 3, with its address of the form `127.0.0.1:80` or `[::1]:80`, or else what it is
+    /// bound to; none where HAProxy does not tell (level `user`). A range of ports is a row for each.
+    fn listen(&self, fields: &[Cow<'_, [u8]>]) -> Option<Result<Listen, Unnamed>> {
+        let addr = &*fields[self.addr?];
+        let proxy = String::from_utf8_lossy(&fields[self.pxname]).into_owned();
+        let proto = self.proto.map_or(&b""[..], |proto| &fields[proto]);
+        let address = str::from_utf8(addr).ok().and_then(|addr| addr.parse().ok());
+        match (address, addr) {
+            (_, b"") => None,
+            // What listens on TCP at the same address is somebody else's.
+            _ if proto.starts_with(b"quic") => Some(Err(Unnamed { proxy, bound: Bound::Quic })),
+            (Some(address), _) => Some(Ok(Listen { proxy, address })),
+            (None, addr) if addr.starts_with(b"unix") || addr.starts_with(b"abns") => {
+                Some(Err(Unnamed { proxy, bound: Bound::Unix }))
+            }
+            _ => Some(Err(Unnamed { proxy, bound: Bound::Other })),
+        }
+    }
+
+    /// The address of a server, if it has one and a port of its own: not one that is resolved yet, a Unix-domain
+    /// socket, or one to which the client's port is added (`127.0.0.1:+80`).
+    fn destination(&self, fields: &[Cow<'_, [u8]>]) -> Option<Destination> {
         let address: SocketAddr = str::from_utf8(&fields[self.addr?]).ok()?.parse().ok()?;
-        Some(Listen { proxy: String::from_utf8_lossy(&fields[self.pxname]).into_owned(), address })
+        if address.port() == 0 {
+            return None;
+        }
+        let name = |field: usize| String::from_utf8_lossy(&fields[field]).into_owned();
+        Some(Destination { proxy: name(self.pxname), server: name(self.svname?), address })
     }
 }
 
@@ -315,7 +394,7 @@ impl<'f> Names<'f> {
 }
 
 /// Tells a response from a refusal, which HAProxy prints in its place.
-fn starts_with(records: &mut Records<'_>, start: &[u8]) -> Result<(), Fault> {
+pub(super) fn starts_with(records: &mut Records<'_>, start: &[u8]) -> Result<(), Fault> {
     records.line = 1;
     let rest = records.rest;
     if rest.starts_with(start) {
@@ -332,7 +411,7 @@ fn starts_with(records: &mut Records<'_>, start: &[u8]) -> Result<(), Fault> {
     Err(Fault::Start(shortened(line)))
 }
 
-fn shortened(text: &[u8]) -> String {
+pub(super) fn shortened(text: &[u8]) -> String {
     String::from_utf8_lossy(&text[..text.len().min(80)]).escape_debug().to_string()
 }
 
@@ -354,6 +433,7 @@ impl fmt::Display for Response {
         f.write_str(match self {
             Self::ShowInfo => "`show info`",
             Self::ShowStat => "`show stat`",
+            Self::ShowServersState => "`show servers state`",
         })
     }
 }

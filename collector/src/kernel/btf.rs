@@ -74,19 +74,40 @@ impl<'a> Btf<'a> {
     /// [`BtfError::NoType`], [`BtfError::NoMember`]; [`BtfError::WrongSize`] for a bit field, or if the member's size is
     /// not `size`.
     pub(crate) fn member(&self, structure: &str, path: &str, size: u32) -> Result<Member, BtfError> {
+        let (bits, id) = self.locate(structure, path)?;
+        if bits % 8 != 0 || self.size(id) != Some(size) {
+            return Err(BtfError::WrongSize(structure.to_owned(), path.to_owned(), size));
+        }
+        Ok(Member { offset: bits / 8, size })
+    }
+
+    /// Where a member begins, in bytes, whatever its size: an array without bounds has none.
+    ///
+    /// # Errors
+    /// As [`Btf::member`].
+    pub(crate) fn place(&self, structure: &str, path: &str) -> Result<u32, BtfError> {
+        self.locate(structure, path).map(|(bits, _)| bits / 8)
+    }
+
+    /// Size of a structure in bytes.
+    ///
+    /// # Errors
+    /// [`BtfError::NoType`].
+    pub(crate) fn size_of(&self, structure: &str) -> Result<u32, BtfError> {
+        self.size(self.id(structure)?).ok_or_else(|| BtfError::NoType(structure.to_owned()))
+    }
+
+    /// Offset in bits and type of a member.
+    fn locate(&self, structure: &str, path: &str) -> Result<(u32, u32), BtfError> {
         let no_member = || BtfError::NoMember(structure.to_owned(), path.to_owned());
-        let wrong_size = || BtfError::WrongSize(structure.to_owned(), path.to_owned(), size);
         let mut id = self.id(structure)?;
         let (mut bits, mut steps) = (0_u32, MAX_STEPS);
         for name in path.split('.') {
             let (offset, of) = self.find(id, name.as_bytes(), &mut steps, 0).ok_or_else(no_member)?;
-            bits = bits.checked_add(offset).ok_or_else(wrong_size)?;
+            bits = bits.checked_add(offset).ok_or_else(no_member)?;
             id = of;
         }
-        if bits % 8 != 0 || self.size(id) != Some(size) {
-            return Err(wrong_size());
-        }
-        Ok(Member { offset: bits / 8, size })
+        Ok((bits, id))
     }
 
     /// The value of an enumerator.
@@ -101,6 +122,24 @@ impl<'a> Btf<'a> {
             .find(|&at| word(self.types, at).is_some_and(|offset| self.name(offset) == Some(name.as_bytes())))
             .and_then(|at| word(self.types, at + 4))
             .ok_or_else(|| BtfError::NoMember(enumeration.to_owned(), name.to_owned()))
+    }
+
+    /// How many parameters a function takes.
+    ///
+    /// # Errors
+    /// [`BtfError::NoType`].
+    pub(crate) fn parameters(&self, function: &str) -> Result<u32, BtfError> {
+        let prototype = |&start: &usize| {
+            let ty = self.ty_at(start).filter(|ty| ty.kind == KIND_FUNC)?;
+            (self.name(ty.name) == Some(function.as_bytes())).then_some(ty.size)
+        };
+        self.starts
+            .iter()
+            .find_map(prototype)
+            .and_then(|id| self.ty(id))
+            .filter(|ty| ty.kind == KIND_FUNC_PROTO)
+            .and_then(|ty| u32::try_from(ty.count).ok())
+            .ok_or_else(|| BtfError::NoType(function.to_owned()))
     }
 
     fn index(&mut self) -> Result<(), BtfError> {
@@ -157,6 +196,12 @@ impl<'a> Btf<'a> {
         match ty.kind {
             KIND_INT | KIND_STRUCT | KIND_UNION | KIND_ENUM | KIND_ENUM64 => Some(ty.size),
             KIND_POINTER => Some(8),
+            KIND_ARRAY => {
+                let (of, count) = (word(self.types, ty.body)?, word(self.types, ty.body + 8)?);
+                // No field that is read here is an array of arrays.
+                let of = self.ty(self.resolve(of)?).filter(|ty| ty.kind == KIND_INT)?;
+                of.size.checked_mul(count)
+            }
             _ => None,
         }
     }
@@ -211,6 +256,7 @@ const KIND_TYPEDEF: u32 = 8;
 const KIND_VOLATILE: u32 = 9;
 const KIND_CONST: u32 = 10;
 const KIND_RESTRICT: u32 = 11;
+const KIND_FUNC: u32 = 12;
 const KIND_FUNC_PROTO: u32 = 13;
 const KIND_VAR: u32 = 14;
 const KIND_DATASEC: u32 = 15;
@@ -277,6 +323,10 @@ mod tests {
             name("outer"), info(KIND_STRUCT, 4) | flag, 24,                               // 6
             name("a"), 1, 0, 0, 5, 32, name("bit"), 1, 3 << 24 | 96, name("next"), 7, 128,
             0, info(KIND_POINTER, 0), 6,                                                  // 7
+            0, info(KIND_ARRAY, 0), 0, 1, 1, 5,                                           // 8
+            name("named"), info(KIND_STRUCT, 1), 20, name("list"), 8, 0,                  // 9
+            0, info(KIND_FUNC_PROTO, 2), 0, name("a"), 1, 0, 7,                           // 10
+            name("call"), info(KIND_FUNC, 0), 10,                                         // 11
         ];
         let mut bytes = Vec::new();
         bytes.extend_from_slice(&MAGIC.to_ne_bytes());
@@ -301,6 +351,10 @@ mod tests {
         assert_eq!(offset("c", 8), Ok(4));
         assert_eq!(offset("next", 8), Ok(16));
         assert_eq!(btf.enumerator("color", "GREEN"), Ok(7));
+        assert_eq!(btf.member("named", "list", 20).map(|member| member.offset), Ok(0));
+        assert_eq!((btf.place("outer", "c.y"), btf.size_of("outer")), (Ok(8), Ok(24)));
+        assert_eq!(btf.parameters("call"), Ok(2));
+        assert!(btf.parameters("outer").is_err());
     }
 
     #[test]

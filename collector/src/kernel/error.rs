@@ -51,12 +51,23 @@ pub enum KernelError {
     #[error("the object with the kernel programs cannot be used: {0}: build it anew with `cargo xtask build-ebpf`")]
     Object(String),
     /// The kernel did not take a program or map that is needed.
-    #[error("the running kernel cannot load {what}: {reason}; Linux 5.12 or newer is needed")]
+    #[error("this kernel (Linux {release}) cannot load {what}: {reason}; the kernel counters need Linux 5.12 or newer")]
     Unsupported {
+        /// The running kernel, as `uname -r` says.
+        release: String,
         /// Program or map.
         what: String,
         /// The kernel's answer and the last line of the verifier's.
         reason: String,
+    },
+    /// The kernel does not measure how long its BPF programs run.
+    #[error(
+        "the run time of the kernel programs is not measured: {reason}: give this process CAP_SYS_ADMIN until it has \
+         loaded them, or `sysctl kernel.bpf_stats_enabled=1`"
+    )]
+    NotMeasured {
+        /// The kernel's answer.
+        reason: io::Error,
     },
     /// Reading the counters failed.
     #[error("reading the kernel counters failed: {what}: {reason}: restart the daemon if this persists")]

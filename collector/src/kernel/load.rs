@@ -5,13 +5,23 @@ use std::{error::Error, fs, io};
 use aya::{
     Btf, Ebpf, EbpfError, EbpfLoader,
     maps::{Map, MapError},
-    programs::{BtfTracePoint, Iter, Program, ProgramError},
+    programs::{BtfTracePoint, FExit, Iter, Program, ProgramError},
 };
+
+use rustix::system::uname;
 
 use super::{Hook, HookState, KernelError, log, offsets};
 
+/// Programs in the kernel.
+pub(super) struct Loaded {
+    pub(super) ebpf: Ebpf,
+    pub(super) hooks: Vec<Hook>,
+    /// Inode number of the network namespace of this process.
+    pub(super) namespace: u32,
+}
+
 /// Loads every program and attaches the tracepoints. Iterators are attached for each run.
-pub(super) fn load(bytes: &[u8]) -> Result<(Ebpf, Vec<Hook>), KernelError> {
+pub(super) fn load(bytes: &[u8]) -> Result<Loaded, KernelError> {
     let offsets = offsets::running_kernel()?;
     let log_level = log::level();
     let mut ebpf = EbpfLoader::new()
@@ -34,16 +44,28 @@ pub(super) fn load(bytes: &[u8]) -> Result<(Ebpf, Vec<Hook>), KernelError> {
     };
     required("inet_sock_set_state", tracepoint(&mut ebpf, "inet_sock_set_state"))?;
     let destroy = tracepoint(&mut ebpf, "tcp_destroy_sock");
+    let retransmit_synack = tracepoint(&mut ebpf, "tcp_retransmit_synack");
+    let accept = exit(&mut ebpf, "inet_csk_accept", &btf);
     required("iter_tcp", iterator(&mut ebpf, "iter_tcp", "tcp"))?;
+    let task = iterator(&mut ebpf, "iter_task", "task");
     let task_file = iterator(&mut ebpf, "iter_task_file", "task_file");
 
     let hooks = vec![
         Hook { name: "inet_sock_set_state", state: HookState::Healthy },
         Hook { name: "tcp_destroy_sock", state: state(destroy) },
+        Hook { name: "tcp_retransmit_synack", state: state(retransmit_synack) },
+        Hook { name: "inet_csk_accept", state: state(accept) },
         Hook { name: "iter_tcp", state: HookState::Healthy },
+        Hook { name: "iter_task", state: state(task) },
         Hook { name: "iter_task_file", state: state(task_file) },
     ];
-    Ok((ebpf, hooks))
+    Ok(Loaded { ebpf, hooks, namespace: offsets.namespace })
+}
+
+fn exit(ebpf: &mut Ebpf, name: &str, btf: &Btf) -> Result<(), ProgramError> {
+    let program: &mut FExit = program(ebpf, name)?.try_into()?;
+    program.load(name, btf)?;
+    program.attach().map(drop)
 }
 
 /// Takes a map out of the object.
@@ -71,7 +93,7 @@ fn state(result: Result<(), ProgramError>) -> HookState {
 fn required(name: &'static str, result: Result<(), ProgramError>) -> Result<(), KernelError> {
     result.map_err(|error| match permission(&error) {
         Some(refusal) => refused(name, refusal),
-        None => KernelError::Unsupported { what: name.to_owned(), reason: reason(&error) },
+        None => unsupported(name.to_owned(), reason(&error)),
     })
 }
 
@@ -82,14 +104,18 @@ fn load_error(error: EbpfError) -> KernelError {
         }
         (_, Some(refusal)) => refused("loading", refusal),
         (EbpfError::MapError(MapError::CreateError { name, io_error }), None) => {
-            KernelError::Unsupported { what: format!("map {name}"), reason: io_error.to_string() }
+            unsupported(format!("map {name}"), io_error.to_string())
         }
         (
             EbpfError::ParseError(_) | EbpfError::BtfError(_) | EbpfError::RelocationError(_) | EbpfError::NoBTF,
             None,
         ) => object(reason(&error)),
-        _ => KernelError::Unsupported { what: "the programs".to_owned(), reason: reason(&error) },
+        _ => unsupported("the programs".to_owned(), reason(&error)),
     }
+}
+
+fn unsupported(what: String, reason: String) -> KernelError {
+    KernelError::Unsupported { release: uname().release().to_string_lossy().into_owned(), what, reason }
 }
 
 fn refused(what: &str, reason: io::Error) -> KernelError {

@@ -1,20 +1,25 @@
-//! The kernel's own counters of TCP listeners: loads the eBPF programs and reads what they have counted.
+//! The kernel's own counters of TCP listeners and of HAProxy's connections to servers: loads the eBPF programs and reads
+//! what they have counted. What each counter means is in `docs/kernel.md`.
 //!
 //! | hook | gives | without it |
 //! |---|---|---|
-//! | `inet_sock_set_state` | connections accepted and closed, bytes of connections that end | nothing works |
+//! | `inet_sock_set_state` | connections accepted, closed and tried, queues' peaks, what connections moved until their end | nothing works |
 //! | `tcp_destroy_sock` | what the first one missed, because the kernel skips a program that would interrupt itself | under load a few connections may seem open for ever |
-//! | `iter_tcp` | accept queues, drops, bytes of live connections | nothing works |
-//! | `iter_task_file` | which process a listener belongs to | [`Listener::owned`] stays false |
+//! | `tcp_retransmit_synack` | SYN-ACKs sent again | [`Listener::synack_retransmits`] stays 0 |
+//! | `inet_csk_accept` | the wait in the accept queue | [`Listener::accept_wait`] is `None` |
+//! | `iter_tcp` | accept queues, drops, what live connections have moved | nothing works |
+//! | `iter_task` | HAProxy in another process namespace, workers of a master | process numbers are taken for the host's |
+//! | `iter_task_file` | which process a listener belongs to, live sockets of other network namespaces | [`Listener::owned`] stays false |
 //!
 //! Counting begins when a listener is first seen: at [`Kernel::load`] for those that exist, at `listen(2)` for later
-//! ones. Connections older than that count as open, and for the bytes they move from then on, but not as accepted.
-//! Only the network namespace of this process is watched.
+//! ones. Connections older than that count as open, and for what they move from then on, but not as accepted.
+//! The hooks see every network namespace of the host. Sockets that listened in another one before the load are found as
+//! soon as their process is asked for.
 
 use std::{
     collections::{BTreeMap, HashSet},
     io::{ErrorKind, Read},
-    net::SocketAddr,
+    os::fd::OwnedFd,
 };
 
 use aya::{
@@ -22,7 +27,7 @@ use aya::{
     maps::{Array, HashMap, MapData},
     programs::Iter,
 };
-use lbstatd_ebpf_abi::{Address, Control, Listener as Row};
+use lbstatd_ebpf_abi::{Address, Control, Listener as Row, Server as ServerRow};
 use tracing::{debug, warn};
 
 mod btf;
@@ -30,20 +35,29 @@ mod error;
 mod load;
 mod log;
 mod offsets;
+mod overflows;
+mod owners;
 mod runs;
+mod sample;
+mod servers;
 mod totals;
 
 pub use btf::BtfError;
 pub use error::KernelError;
 pub use log::KernelLog;
+pub use owners::Process;
 pub use runs::ProgramRuns;
+pub use sample::{HISTOGRAM_BUCKETS, Histogram, LIFETIME_SCALE, Listener, Sample, Server};
 
+use overflows::Overflows;
+use owners::Owners;
+use servers::Servers;
 use totals::Totals;
 
 /// One attachment to the kernel and how it fares.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hook {
-    /// `inet_sock_set_state`, `tcp_destroy_sock`, `iter_tcp` or `iter_task_file`.
+    /// Name of the program, which is that of the kernel's function or iterator.
     pub name: &'static str,
     /// Whether it works.
     pub state: HookState,
@@ -60,48 +74,29 @@ pub enum HookState {
     Failed(String),
 }
 
-/// What the kernel counts for one local address, all sockets that listen there taken together (`SO_REUSEPORT`), and
-/// those that did so before (a reload). Counters only grow while this process runs.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Listener {
-    /// The address that is listened on; an IPv4-mapped one as IPv4.
-    pub address: SocketAddr,
-    /// Whether it belongs to one of the processes asked for.
-    pub owned: bool,
-    /// Connections whose handshake was completed, whether or not the process has taken them from the accept queue.
-    pub accepted: u64,
-    /// Connections open now, those in the accept queue included.
-    pub open: u64,
-    /// Bytes of payload received in order.
-    pub bytes_received: u64,
-    /// Bytes of payload sent and acknowledged by the peer.
-    pub bytes_acked: u64,
-    /// Connections in the accept queue now (`sk_ack_backlog`).
-    pub backlog: u64,
-    /// The accept queue's limit (`sk_max_ack_backlog`), of all sockets together.
-    pub backlog_limit: u64,
-    /// Connection attempts and packets that the listener dropped (`sk_drops`): overflows of the accept queue count here.
-    pub drops: u64,
-    /// How many sockets listen on the address now; 0 for one of an asked process that is closed or paused.
-    pub sockets: u32,
-}
-
 /// The loaded programs. Dropping it detaches them.
 pub struct Kernel {
     ebpf: Ebpf,
     hooks: Vec<Hook>,
     log: Option<KernelLog>,
+    /// Open while runs are measured.
+    measuring: Option<OwnedFd>,
     control: Array<MapData, Control>,
     rows: HashMap<MapData, u64, Row>,
     adopters: HashMap<MapData, Address, u64>,
-    owners: HashMap<MapData, u32, u8>,
+    server_rows: HashMap<MapData, Address, ServerRow>,
+    owners: Owners,
     totals: Totals,
-    /// The processes in the `owners` map.
-    asked: Vec<u32>,
-    /// Listeners whose owner was looked for among `asked`.
+    overflows: Overflows,
+    servers: Servers,
+    /// The network namespace of this process.
+    namespace: u32,
+    /// Whether HAProxy has sockets in others.
+    far: bool,
+    /// Listeners whose owner was looked for.
     searched: HashSet<u64>,
     pass: u64,
-    refused: u64,
+    refused: [u64; 2],
 }
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../ebpf/prebuilt/lbstatd.bpf.o");
@@ -123,26 +118,35 @@ impl Kernel {
     /// # Errors
     /// As [`Kernel::load`], and [`KernelError::Object`].
     pub fn load_object(bytes: &[u8]) -> Result<Self, KernelError> {
-        let (mut ebpf, hooks) = load::load(bytes)?;
+        let load::Loaded { mut ebpf, hooks, namespace } = load::load(bytes)?;
+        let accept_wait = hooks.iter().any(|hook| hook.name == "inet_csk_accept" && hook.state == HookState::Healthy);
         let log = KernelLog::take(&mut ebpf);
         let mut kernel = Self {
             control: Array::try_from(load::map(&mut ebpf, "CONTROL")?).map_err(load::object)?,
             rows: HashMap::try_from(load::map(&mut ebpf, "LISTENERS")?).map_err(load::object)?,
             adopters: HashMap::try_from(load::map(&mut ebpf, "ADOPTERS")?).map_err(load::object)?,
-            owners: HashMap::try_from(load::map(&mut ebpf, "OWNERS")?).map_err(load::object)?,
+            owners: Owners::take(&mut ebpf)?,
+            server_rows: HashMap::try_from(load::map(&mut ebpf, "SERVERS")?).map_err(load::object)?,
             ebpf,
             hooks,
             log,
-            totals: Totals::default(),
-            asked: Vec::new(),
+            measuring: None,
+            totals: Totals::new(namespace, accept_wait),
+            overflows: Overflows::begin(),
+            servers: Servers::new(namespace),
+            namespace,
+            far: false,
             searched: HashSet::new(),
             pass: 0,
-            refused: 0,
+            refused: [0; 2],
         };
         // Existing listeners are found now, so that counting begins here and not at the first sample; the second pass
         // adopts connections that were made during the first.
-        kernel.run_sample()?;
-        kernel.run_sample()?;
+        for _ in 0..2 {
+            kernel.begin_pass()?;
+            run_iterator(&mut kernel.ebpf, "iter_tcp")?;
+            kernel.end_pass()?;
+        }
         Ok(kernel)
     }
 
@@ -152,29 +156,56 @@ impl Kernel {
         &self.hooks
     }
 
-    /// Settles the counters of every listener of the host and reads them, one entry per address, in order of address.
-    /// `pids` are the processes whose listeners shall be marked as owned.
+    /// Settles the counters of every listener of the host and reads them. `processes` are those whose listeners shall be
+    /// marked as owned, and whose connections to servers shall be counted.
     ///
     /// Takes some milliseconds, and about a microsecond per open connection.
     ///
     /// # Errors
     /// [`KernelError::Sample`].
-    pub fn sample(&mut self, pids: &[u32]) -> Result<Vec<Listener>, KernelError> {
-        self.run_sample()?;
+    pub fn sample(&mut self, processes: &[Process]) -> Result<Sample, KernelError> {
+        self.begin_pass()?;
+        let can_look = self.works("iter_task");
+        if self.owners.update(&mut self.ebpf, self.pass, processes, can_look)? {
+            self.searched.clear();
+        }
+        run_iterator(&mut self.ebpf, "iter_tcp")?;
+        if self.far {
+            run_iterator(&mut self.ebpf, "iter_task_file")?;
+        }
         let mut rows = self.read_rows()?;
-        if self.must_search(&rows, pids) {
-            self.search_owners(pids)?;
+        if self.must_search(&rows) {
+            run_iterator(&mut self.ebpf, "iter_task_file")?;
             rows = self.read_rows()?;
             self.searched = rows.keys().copied().collect();
         }
-        let sum = self.totals.sum(self.pass, &rows, pids);
+        self.end_pass()?;
+        let owners = self.owners.current();
+        let far = |row: &Row| row.address.namespace != self.namespace && owners.contains(&row.owner);
+        self.far = rows.values().any(far);
+        let mut sum = self.totals.sum(self.pass, &rows, owners);
+        self.overflows.tell_apart(&mut sum.listeners, &sum.full);
         for cookie in sum.retired {
             // Nobody else removes rows, and a failure leaves the row for the next time.
             if let Err(reason) = self.rows.remove(&cookie) {
                 debug!(target: "lbstatd::kernel", cookie, %reason, "a retired listener's row stays");
             }
         }
-        Ok(sum.listeners)
+        Ok(Sample { listeners: sum.listeners, servers: self.sample_servers()?, programs: self.runs() })
+    }
+
+    fn sample_servers(&mut self) -> Result<Vec<Server>, KernelError> {
+        let rows: std::collections::HashMap<_, _> =
+            self.server_rows.iter().collect::<Result<_, _>>().map_err(failed("the servers' map"))?;
+        self.far = self.works("iter_task_file")
+            && (self.far || rows.keys().any(|address| address.namespace != self.namespace));
+        let sum = self.servers.sum(self.pass, rows);
+        for address in sum.retired {
+            if let Err(reason) = self.server_rows.remove(&address) {
+                debug!(target: "lbstatd::kernel", ?address, %reason, "a retired server's row stays");
+            }
+        }
+        Ok(sum.servers)
     }
 
     /// How often each program has run, and how often the kernel skipped it.
@@ -183,25 +214,37 @@ impl Kernel {
         runs::read(&self.ebpf)
     }
 
+    /// Lets the kernel measure the programs' runs (`BPF_ENABLE_STATS`) while this value lives; see [`Self::runs`]. It
+    /// then does so for all BPF programs of the host, and takes some 50 ns of each run.
+    ///
+    /// # Errors
+    /// [`KernelError::NotMeasured`] without CAP_SYS_ADMIN, unless the administrator has switched it on.
+    pub fn measure_runs(&mut self) -> Result<(), KernelError> {
+        self.measuring = runs::measure()?;
+        Ok(())
+    }
+
     /// The programs' log, for a task that forwards it; `None` if it was taken before or nobody listens to the target
     /// `lbstatd::kernel` at debug level.
     pub fn take_log(&mut self) -> Option<KernelLog> {
         self.log.take()
     }
 
-    /// Lets the kernel walk all its TCP sockets once.
-    fn run_sample(&mut self) -> Result<(), KernelError> {
+    fn works(&self, name: &str) -> bool {
+        self.hooks.iter().any(|hook| hook.name == name && hook.state == HookState::Healthy)
+    }
+
+    /// Tells the programs that a sample begins.
+    fn begin_pass(&mut self) -> Result<(), KernelError> {
         self.pass += 1;
         let mut control = self.control.get(&0, 0).map_err(failed("the control map"))?;
         control.pass = self.pass;
-        self.control.set(0, control, 0).map_err(failed("the control map"))?;
-        run_iterator(&mut self.ebpf, "iter_tcp")?;
+        self.control.set(0, control, 0).map_err(failed("the control map"))
+    }
 
+    fn end_pass(&mut self) -> Result<(), KernelError> {
         let mut control = self.control.get(&0, 0).map_err(failed("the control map"))?;
-        if control.refused > self.refused {
-            warn!(target: "lbstatd::kernel", refused = control.refused - self.refused, "more than {} listeners: some are not counted", lbstatd_ebpf_abi::MAX_LISTENERS);
-            self.refused = control.refused;
-        }
+        self.warn_of_refused(&control);
         if control.adopt > 0 {
             control.adopt -= 1;
             self.control.set(0, control, 0).map_err(failed("the control map"))?;
@@ -210,6 +253,18 @@ impl Kernel {
             }
         }
         Ok(())
+    }
+
+    fn warn_of_refused(&mut self, control: &Control) {
+        use lbstatd_ebpf_abi::{MAX_LISTENERS, MAX_SERVERS};
+        let [listeners, servers] = self.refused;
+        if control.refused > listeners {
+            warn!(target: "lbstatd::kernel", refused = control.refused - listeners, "more than {MAX_LISTENERS} listeners: some are not counted");
+        }
+        if control.refused_servers > servers {
+            warn!(target: "lbstatd::kernel", connections = control.refused_servers - servers, "more than {MAX_SERVERS} servers: some are not counted");
+        }
+        self.refused = [control.refused, control.refused_servers];
     }
 
     fn forget_adopters(&mut self) {
@@ -225,28 +280,16 @@ impl Kernel {
         self.rows.iter().collect::<Result<_, _>>().map_err(failed("the listeners' map"))
     }
 
-    fn must_search(&mut self, rows: &BTreeMap<u64, Row>, pids: &[u32]) -> bool {
-        let can = self.hooks.iter().any(|hook| hook.name == "iter_task_file" && hook.state == HookState::Healthy);
-        if pids != self.asked || self.pass.is_multiple_of(SEARCH_AGAIN) {
+    /// Whether there are listeners whose owner was not looked for yet.
+    fn must_search(&mut self, rows: &BTreeMap<u64, Row>) -> bool {
+        if self.pass.is_multiple_of(SEARCH_AGAIN) {
             self.searched.clear();
         }
-        can && !pids.is_empty()
-            && rows
-                .iter()
-                .any(|(cookie, row)| row.gone == 0 && !pids.contains(&row.owner) && !self.searched.contains(cookie))
-    }
-
-    /// Lets the kernel walk the open files of these processes once and note the listeners among them.
-    fn search_owners(&mut self, pids: &[u32]) -> Result<(), KernelError> {
-        for pid in self.asked.drain(..) {
-            // One that stays only marks listeners of a process that nobody asks for.
-            let _ = self.owners.remove(&pid);
-        }
-        for &pid in pids {
-            self.owners.insert(pid, 1, 0).map_err(failed("the owners' map"))?;
-        }
-        self.asked = pids.to_vec();
-        run_iterator(&mut self.ebpf, "iter_task_file")
+        let owners = self.owners.current();
+        let is_new = |(cookie, row): (&u64, &Row)| {
+            row.gone == 0 && !owners.contains(&row.owner) && !self.searched.contains(cookie)
+        };
+        self.works("iter_task_file") && !owners.is_empty() && rows.iter().any(is_new)
     }
 }
 

@@ -4,7 +4,10 @@ use std::{
     fs,
     io::{Read, Write, stderr},
     net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream},
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -17,9 +20,12 @@ pub(crate) fn kernel() -> Option<Kernel> {
     static SAID: AtomicBool = AtomicBool::new(false);
     match Kernel::load() {
         Ok(kernel) => Some(kernel),
-        Err(error @ (KernelError::Object(_) | KernelError::Sample { .. } | KernelError::Fields(_))) => {
-            panic!("{error}")
-        }
+        Err(
+            error @ (KernelError::Object(_)
+            | KernelError::Unsupported { .. }
+            | KernelError::Sample { .. }
+            | KernelError::Fields(_)),
+        ) => panic!("{error}"),
         Err(refused) => {
             if !SAID.swap(true, Ordering::Relaxed) {
                 // Past the test harness, which hides what passing tests print.
@@ -36,16 +42,16 @@ pub(crate) fn numbers(listener: &Listener) -> (u64, u64, u64, u64) {
 }
 
 pub(crate) fn entry(kernel: &mut Kernel, address: SocketAddr) -> Listener {
-    let listeners = kernel.sample(&[]).unwrap();
-    assert!(listeners.is_sorted_by_key(|listener| listener.address));
+    let listeners = kernel.sample(&[]).unwrap().listeners;
+    assert!(listeners.is_sorted_by_key(|listener| (listener.namespace, listener.address)));
     listeners
         .into_iter()
-        .find(|listener| listener.address == address)
+        .find(|listener| listener.namespace == 0 && listener.address == address)
         .unwrap_or_else(|| panic!("{address} is not listed"))
 }
 
 /// How long to wait for what must come.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) fn wait_for(kernel: &mut Kernel, address: SocketAddr, condition: impl Fn(&Listener) -> bool) -> Listener {
     let started = Instant::now();
@@ -59,7 +65,7 @@ pub(crate) fn wait_for(kernel: &mut Kernel, address: SocketAddr, condition: impl
     }
 }
 
-pub(crate) fn wait_until(condition: impl Fn() -> bool) {
+pub(crate) fn wait_until(mut condition: impl FnMut() -> bool) {
     let started = Instant::now();
     while !condition() {
         assert!(started.elapsed() < PATIENCE, "waited in vain");
@@ -136,6 +142,12 @@ pub(crate) fn request(address: SocketAddr, length: usize) -> usize {
 pub(crate) fn reset(stream: TcpStream) {
     sockopt::set_socket_linger(&stream, Some(Duration::ZERO)).unwrap();
     drop(stream);
+}
+
+/// Lets one test at a time make queues overflow: the kernel counts overflows for the whole namespace.
+pub(crate) fn overflowing() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// `ListenDrops` of this network namespace.

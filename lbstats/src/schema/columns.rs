@@ -1,9 +1,10 @@
-//! The columns.
+//! What HAProxy says: the tables of lbStats.
 //!
 //! The names of MIB objects and their arcs are those of `EXCELIANCE-MIB::lbStats`; the names of families are those of
-//! HAProxy's own exporter, `haproxy_kernel_*` for what the kernel counts, and `lbstatd_*` for the daemon itself.
+//! HAProxy's own exporter.
 
-use super::MetricKind::{Counter, Gauge, Info, Microseconds, MicrosecondsTotal};
+use super::MetricKind::Info;
+use super::Module::Exceliance;
 use super::Syntax::{Counter32, Counter64, Integer, Text, YesNo};
 use super::{TableSchema, counter, counter_of, extra, gauge, metric, mib, milliseconds, states};
 
@@ -25,7 +26,8 @@ const CHECK_STATES: States = &[
 #[rustfmt::skip] // A table reads as one: a column to a line.
 pub static PROCESS: TableSchema = TableSchema {
     name: "lbProcessTable",
-    arc: Some(1),
+    module: Exceliance,
+    arc: 1,
     row: "a HAProxy process",
     index: 1,
     labels: &[],
@@ -107,7 +109,8 @@ pub static PROCESS: TableSchema = TableSchema {
 #[rustfmt::skip] // A table reads as one: a column to a line.
 pub static FRONTEND: TableSchema = TableSchema {
     name: "lbFrontendTable",
-    arc: Some(2),
+    module: Exceliance,
+    arc: 2,
     row: "a frontend",
     index: 2,
     labels: &[("proxy", "pxname")],
@@ -156,7 +159,8 @@ pub static FRONTEND: TableSchema = TableSchema {
 #[rustfmt::skip] // A table reads as one: a column to a line.
 pub static BACKEND: TableSchema = TableSchema {
     name: "lbBackendTable",
-    arc: Some(3),
+    module: Exceliance,
+    arc: 3,
     row: "a backend",
     index: 2,
     labels: &[("proxy", "pxname")],
@@ -225,7 +229,8 @@ pub static BACKEND: TableSchema = TableSchema {
 #[rustfmt::skip] // A table reads as one: a column to a line.
 pub static SERVER: TableSchema = TableSchema {
     name: "lbServerTable",
-    arc: Some(4),
+    module: Exceliance,
+    arc: 4,
     row: "a server of a backend",
     index: 3,
     labels: &[("proxy", "pxname"), ("server", "svname")],
@@ -292,97 +297,5 @@ pub static SERVER: TableSchema = TableSchema {
         extra("need_conn_est", Counter64, gauge("haproxy_server_need_connections_current"), "Estimate of the connections needed"),
         extra("eint", Counter64, counter("haproxy_server_internal_errors_total"), "Internal errors"),
         extra("uweight", Counter64, gauge("haproxy_server_uweight"), "Configured weight"),
-    ],
-};
-
-/// What the kernel counts for each address that HAProxy listens on.
-#[rustfmt::skip] // A table reads as one: a column to a line.
-pub static LISTENER: TableSchema = TableSchema {
-    name: "kernelListeners",
-    arc: None,
-    row: "an address that HAProxy listens on",
-    index: 0,
-    labels: &[("proxy", "proxy"), ("address", "address")],
-    columns: &[
-        extra("proxy", Text, None, "Name of the frontend; empty where HAProxy does not tell"),
-        extra("address", Text, None, "Local address and port"),
-        extra("accepted", Counter64, counter("haproxy_kernel_connections_accepted_total"), "Connections whose handshake the kernel completed"),
-        extra("open", Counter64, gauge("haproxy_kernel_connections_open"), "Connections established and not closed yet, those in the accept queue included"),
-        extra("bytes_received", Counter64, counter("haproxy_kernel_received_bytes_total"), "Bytes of payload received in order from clients"),
-        extra("bytes_acked", Counter64, counter("haproxy_kernel_acked_bytes_total"), "Bytes of payload sent to clients and acknowledged by them"),
-        extra("backlog", Counter64, gauge("haproxy_kernel_accept_queue_length"), "Connections waiting for HAProxy to accept them"),
-        extra("backlog_limit", Counter64, gauge("haproxy_kernel_accept_queue_limit"), "Connections that may wait to be accepted (backlog, bounded by net.core.somaxconn)"),
-        extra("drops", Counter64, counter("haproxy_kernel_listener_drops_total"), "Connection attempts and packets that the listening socket dropped: full accept queue, SYNs, aborted handshakes (sk_drops)"),
-        extra("sockets", Counter64, gauge("haproxy_kernel_listener_sockets"), "Listening sockets on this address, several with SO_REUSEPORT"),
-    ],
-};
-
-/// The daemon's sources: stats sockets and the kernel.
-#[rustfmt::skip] // A table reads as one: a column to a line.
-pub static SOURCE: TableSchema = TableSchema {
-    name: "sources",
-    arc: None,
-    row: "a source of the daemon",
-    index: 0,
-    labels: &[("source", "source"), ("target", "target")],
-    columns: &[
-        extra("source", Text, None, "Kind of the source: haproxy or ebpf"),
-        extra("target", Text, None, "Path of the stats socket; empty for the kernel"),
-        extra("up", Counter64, gauge("lbstatd_up"), "1 if the last collection from this source succeeded, else 0"),
-        extra("error", Text, metric("lbstatd_source_error_info", Info("reason")), "Why the last collection from this source failed; absent while it is up"),
-        extra("age", Counter64, metric("lbstatd_source_age_seconds", Microseconds), "Time since the last successful collection from this source; absent before the first"),
-        extra("duration", Counter64, metric("lbstatd_collection_duration_seconds", Microseconds), "Duration of the last collection from this source"),
-        extra("duration_total", Counter64, metric("lbstatd_collection_time_seconds_total", MicrosecondsTotal), "Time spent collecting from this source"),
-        extra("collections", Counter64, metric("lbstatd_collections_total", Counter), "Collections from this source that were begun"),
-        extra("errors", Counter64, metric("lbstatd_collection_errors_total", Counter), "Collections from this source that failed"),
-    ],
-};
-
-/// The daemon's hooks in the kernel.
-#[rustfmt::skip] // A table reads as one: a column to a line.
-pub static HOOK: TableSchema = TableSchema {
-    name: "hooks",
-    arc: None,
-    row: "a hook of the daemon in the kernel",
-    index: 0,
-    labels: &[("hook", "hook"), ("reason", "reason")],
-    columns: &[
-        extra("hook", Text, None, "Name of the kernel's tracepoint or iterator"),
-        extra("reason", Text, None, "Why it is not healthy; empty if it is"),
-        extra("state", Text, states("lbstatd_hook_state", &[("healthy", &["healthy"]), ("unsupported", &["unsupported"]), ("failed", &["failed"])]), "State of a hook in the kernel"),
-    ],
-};
-
-/// The daemon's faces that keep a state of their own: sessions with snmpd, the SNMP agent, receivers of notifications.
-#[rustfmt::skip] // A table reads as one: a column to a line.
-pub static FACE: TableSchema = TableSchema {
-    name: "faces",
-    arc: None,
-    row: "a face of the daemon",
-    index: 0,
-    labels: &[("face", "face"), ("target", "target")],
-    columns: &[
-        extra("face", Text, None, "Kind of the face: agentx, snmp or notifications"),
-        extra("target", Text, None, "Address or path of its socket or its peer"),
-        extra("up", Counter64, gauge("lbstatd_face_up"), "1 while the face works, else 0"),
-        extra("error", Text, metric("lbstatd_face_error_info", Info("reason")), "Why the face does not work; absent while it does"),
-        extra("connects", Counter64, counter("lbstatd_face_connects_total"), "Sessions begun or sockets bound"),
-        extra("requests", Counter64, counter("lbstatd_face_requests_total"), "Requests answered, or notifications sent"),
-        extra("varbinds", Counter64, counter("lbstatd_face_varbinds_total"), "Variable bindings sent"),
-        extra("refused", Counter64, counter("lbstatd_face_refused_total"), "Requests not answered, or notifications that nobody took"),
-    ],
-};
-
-/// The snapshot itself, one row.
-#[rustfmt::skip] // A table reads as one: a column to a line.
-pub static SNAPSHOT: TableSchema = TableSchema {
-    name: "snapshot",
-    arc: None,
-    row: "the snapshot",
-    index: 0,
-    labels: &[],
-    columns: &[
-        extra("generation", Counter64, metric("lbstatd_snapshot_generation", Gauge), "Number of the snapshot, the same in every face; starts again with the daemon"),
-        extra("age", Counter64, metric("lbstatd_snapshot_age_seconds", Microseconds), "Time since the snapshot was published"),
     ],
 };

@@ -1,19 +1,36 @@
 //! The one place where columns are declared: table, arc, MIB name, syntax, source field, Prometheus name, help.
 //!
 //! MIB modules, conversions, OID order and Prometheus families all come from here. The tables themselves are in
-//! `columns.rs`; this file says what a column is, and refuses at compile time a set of tables that contradicts itself.
+//! `columns.rs` (what HAProxy says), `kernel.rs` (what the kernel counts) and `daemon.rs` (how the daemon fares); this
+//! file says what a column is, and `check.rs` refuses at compile time a set of tables that contradicts itself.
 
+mod check;
 mod columns;
+mod daemon;
+mod kernel;
 
-pub use columns::{BACKEND, FACE, FRONTEND, HOOK, LISTENER, PROCESS, SERVER, SNAPSHOT, SOURCE};
+pub use columns::{BACKEND, FRONTEND, PROCESS, SERVER};
+pub use daemon::{FACE, HOOK, PROGRAM, SNAPSHOT, SOURCE};
+pub use kernel::{KERNEL_FRONTEND, KERNEL_SERVER, LISTENER};
 
 use std::fmt;
 
 use crate::value::Value;
 
 /// All tables, in the order in which faces show them.
-pub static TABLES: [&TableSchema; 9] =
-    [&PROCESS, &FRONTEND, &BACKEND, &SERVER, &LISTENER, &SOURCE, &HOOK, &FACE, &SNAPSHOT];
+#[rustfmt::skip] // In groups.
+pub static TABLES: [&TableSchema; TABLE_COUNT] = [
+    &PROCESS, &FRONTEND, &BACKEND, &SERVER,
+    &LISTENER, &KERNEL_FRONTEND, &KERNEL_SERVER,
+    &SOURCE, &HOOK, &PROGRAM, &FACE, &SNAPSHOT,
+];
+
+/// How many tables there are.
+pub const TABLE_COUNT: usize = 12;
+
+/// The root of `LBSTATD-MIB` unless configured otherwise: in the branch that net-snmp leaves to everybody's trials,
+/// because the project has no enterprise number.
+pub static LBSTATD_ROOT: &[u32] = &[1, 3, 6, 1, 4, 1, 8072, 9999, 9999, 4300];
 
 /// The roots under which the four lbStats tables are served: that of `EXCELIANCE-MIB`, and that of newer HAProxy
 /// Enterprise.
@@ -32,18 +49,31 @@ pub static ALOHA_SCALARS: [(u32, &str); 3] = [(1, "Name"), (3, "Version"), (6, "
 
 /// A table: what one row describes, and its columns.
 pub struct TableSchema {
-    /// Name of the table; for lbStats, its name in the MIB.
+    /// Name of the table in documents and JSON; for lbStats, its name in the MIB.
     pub name: &'static str,
-    /// Arc of the table under the root of lbStats; none for a table that SNMP does not serve.
-    pub arc: Option<u32>,
+    /// The MIB module that has it.
+    pub module: Module,
+    /// Arc of the table under lbStats, or under the objects of LBSTATD-MIB.
+    pub arc: u32,
     /// What one row is, as a phrase.
     pub row: &'static str,
-    /// How many of the first columns make the index of a row, 0 to 3.
+    /// How many of the first columns make the index of a row, 0 to 4; with 0, SNMP shows the first row as scalars.
     pub index: usize,
-    /// Prometheus labels of a row: the label's name and the source field of its value.
+    /// Prometheus labels of a row: the label's name and the source field of its value. One without a text, or whose
+    /// number is 0, is left out.
     pub labels: &'static [(&'static str, &'static str)],
     /// The columns: those with an arc first, arcs ascending.
     pub columns: &'static [Column],
+}
+
+/// A MIB module.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Module {
+    /// EXCELIANCE-MIB, with lbStats.
+    Exceliance,
+    /// LBSTATD-MIB: what the kernel counts, and how the daemon fares. A table's name there, of an index object too, is
+    /// that of its columns: `lbstatdListener` and so on; index objects are not accessible, as RFC 2578 section 7.7 wants.
+    Lbstatd,
 }
 
 /// A column of a table.
@@ -78,6 +108,24 @@ pub enum Syntax {
     Counter64,
     /// OCTET STRING (SIZE (0..65535)).
     Text,
+    /// SnmpAdminString (SIZE (1..64)): a text that may be part of an index.
+    Name,
+    /// Unsigned32: larger numbers are clamped.
+    Unsigned,
+    /// Gauge32: larger numbers are clamped.
+    Gauge32,
+    /// CounterBasedGauge64 (RFC 2856), on the wire a Counter64: whole.
+    Gauge64,
+    /// TruthValue: 0 is false(2), any other number true(1).
+    Truth,
+    /// InetAddressType (RFC 4001): ipv4(1), ipv6(2), ipv6z(4).
+    AddressType,
+    /// InetAddress (RFC 4001): 4, 16 or 20 octets, as the InetAddressType before it says.
+    Address,
+    /// InetPortNumber.
+    Port,
+    /// A [`Histogram`](crate::Histogram) whose bounds are in units of this many microseconds. Not in a MIB.
+    Histogram(u32),
 }
 
 /// How Prometheus shows a column. Names and types are those of HAProxy's own exporter where it has the same family.
@@ -104,6 +152,10 @@ pub enum MetricKind {
     MicrosecondsTotal,
     /// Gauge in seconds of a number in microseconds.
     Microseconds,
+    /// Counter in seconds of a number in nanoseconds.
+    NanosecondsTotal,
+    /// Histogram in seconds, one bucket an octave.
+    Histogram,
     /// A gauge for each state, 1 for the one that the text names: label value, and the texts (up to a space) that mean it.
     States(&'static [(&'static str, &'static [&'static str])]),
     /// Always 1, with the text as a label of this name; no sample where the text is absent.
@@ -132,6 +184,12 @@ impl TableSchema {
         self.columns.iter().position(|column| column.source == source)
     }
 
+    /// The columns that SNMP serves: those with an arc, without those of the index in [`Module::Lbstatd`].
+    pub fn served(&self) -> impl Iterator<Item = (usize, &'static Column)> {
+        let hidden = if self.module == Module::Lbstatd { self.index } else { 0 };
+        self.mib_columns().iter().enumerate().skip(hidden)
+    }
+
     /// The columns with an arc.
     pub fn mib_columns(&self) -> &'static [Column] {
         let end = self.columns.iter().position(|column| column.arc.is_none()).unwrap_or(self.columns.len());
@@ -139,17 +197,52 @@ impl TableSchema {
     }
 }
 
+impl Syntax {
+    /// Whether its cells hold octets.
+    pub const fn is_text(self) -> bool {
+        matches!(self, Self::Text | Self::Name | Self::Address)
+    }
+
+    /// Whether its cells hold numbers.
+    pub const fn is_number(self) -> bool {
+        !self.is_text() && !matches!(self, Self::Histogram(_))
+    }
+
+    /// The largest number that may stand in an index; none for texts.
+    pub(crate) const fn index_limit(self) -> Option<u64> {
+        match self {
+            Self::Integer | Self::AddressType => Some(i32::MAX as u64),
+            Self::Unsigned => Some(u32::MAX as u64),
+            Self::Port => Some(u16::MAX as u64),
+            _ => None,
+        }
+    }
+
+    /// The most octets of a text that may stand in an index; none for numbers, and texts that may not.
+    pub(crate) const fn index_octets(self) -> Option<usize> {
+        match self {
+            Self::Name => Some(64),
+            Self::Address => Some(20),
+            _ => None,
+        }
+    }
+}
+
 impl Column {
-    /// What SNMP sends for a number of this column: INTEGER clamped to 0..2147483647, Counter32 modulo 2^32, Counter64
-    /// whole; for an absent one, [`Column::if_absent`]. Meaningless for text.
+    /// What SNMP sends for a number of this column: INTEGER clamped to 0..2147483647, Gauge32 to 0..4294967295, Counter32
+    /// modulo 2^32, 64 bits whole; for an absent one, [`Column::if_absent`]. Meaningless for texts and histograms.
     pub fn convert(&self, number: Option<u64>) -> Value<'static> {
         let number = number.unwrap_or(u64::from(self.if_absent));
         match self.syntax {
-            Syntax::Integer => Value::Integer(i32::try_from(number).unwrap_or(i32::MAX)),
+            Syntax::Integer | Syntax::AddressType => Value::Integer(i32::try_from(number).unwrap_or(i32::MAX)),
             Syntax::YesNo => Value::Integer(i32::from(number != 0)),
             Syntax::Counter32 => Value::Counter32(u32::try_from(number & 0xffff_ffff).unwrap_or_default()),
-            Syntax::Counter64 => Value::Counter64(number),
-            Syntax::Text => Value::OctetString(b""),
+            Syntax::Counter64 | Syntax::Gauge64 => Value::Counter64(number),
+            Syntax::Unsigned | Syntax::Gauge32 | Syntax::Port => {
+                Value::Gauge32(u32::try_from(number).unwrap_or(u32::MAX))
+            }
+            Syntax::Truth => Value::Integer(if number == 0 { 2 } else { 1 }),
+            Syntax::Text | Syntax::Name | Syntax::Address | Syntax::Histogram(_) => Value::OctetString(b""),
         }
     }
 
@@ -175,6 +268,11 @@ const fn extra(source: &'static str, syntax: Syntax, metric: Option<Metric>, hel
     Column { arc: None, name: "", syntax, source, metric, help, if_absent: 0 }
 }
 
+/// A histogram whose bounds are in units of `unit` microseconds.
+const fn histogram(source: &'static str, unit: u32, name: &'static str, help: &'static str) -> Column {
+    extra(source, Syntax::Histogram(unit), metric(name, MetricKind::Histogram), help)
+}
+
 const fn metric(name: &'static str, kind: MetricKind) -> Option<Metric> {
     Some(Metric { name, kind, label: None })
 }
@@ -191,96 +289,16 @@ const fn gauge(name: &'static str) -> Option<Metric> {
     metric(name, MetricKind::Gauge)
 }
 
+const fn gauge_of(name: &'static str, label: &'static str, value: &'static str) -> Option<Metric> {
+    Some(Metric { name, kind: MetricKind::Gauge, label: Some((label, value)) })
+}
+
 const fn milliseconds(name: &'static str) -> Option<Metric> {
     metric(name, MetricKind::Milliseconds)
 }
 
 const fn states(name: &'static str, states: &'static [(&'static str, &'static [&'static str])]) -> Option<Metric> {
     metric(name, MetricKind::States(states))
-}
-
-// A set of tables that contradicts itself does not compile.
-const _: () = {
-    let tables = [&PROCESS, &FRONTEND, &BACKEND, &SERVER, &LISTENER, &SOURCE, &HOOK, &FACE, &SNAPSHOT];
-    let mut t = 0;
-    while t < tables.len() {
-        check_table(tables[t]);
-        let mut other = 0;
-        while other < t {
-            check_apart(tables[other], tables[t]);
-            other += 1;
-        }
-        t += 1;
-    }
-};
-
-/// Arcs ascend from 1 and come first; names and sources are unique; the index is made of numbers of the MIB.
-const fn check_table(table: &TableSchema) {
-    let columns = table.columns;
-    assert!(table.index <= 3 && table.index <= columns.len(), "the index is 0 to 3 of the columns");
-    let mut previous = Some(0);
-    let mut c = 0;
-    while c < columns.len() {
-        match (previous, columns[c].arc) {
-            (Some(before), Some(arc)) => assert!(arc > before, "arcs must ascend"),
-            (None, Some(_)) => panic!("columns with an arc come first"),
-            (_, None) => assert!(c >= table.index || table.arc.is_none(), "the index is part of the MIB"),
-        }
-        assert!(columns[c].arc.is_some() != columns[c].name.is_empty(), "a column has a name if it has an arc");
-        assert!(!(c < table.index && matches!(columns[c].syntax, Syntax::Text)), "the index is made of numbers");
-        assert!(!columns[c].source.is_empty() && !columns[c].help.is_empty(), "a column has a source and a help");
-        let mut other = 0;
-        while other < c {
-            assert!(!same(columns[other].source, columns[c].source), "two columns of one source");
-            check_columns_apart(&columns[other], &columns[c]);
-            other += 1;
-        }
-        previous = columns[c].arc;
-        c += 1;
-    }
-}
-
-const fn check_apart(one: &TableSchema, two: &TableSchema) {
-    assert!(!same(one.name, two.name), "two tables of one name");
-    if let (Some(a), Some(b)) = (one.arc, two.arc) {
-        assert!(a < b, "the tables' arcs must ascend");
-    }
-    let mut a = 0;
-    while a < one.columns.len() {
-        let mut b = 0;
-        while b < two.columns.len() {
-            check_columns_apart(&one.columns[a], &two.columns[b]);
-            b += 1;
-        }
-        a += 1;
-    }
-}
-
-const fn check_columns_apart(one: &Column, two: &Column) {
-    assert!(one.name.is_empty() || !same(one.name, two.name), "two columns of one MIB name");
-    if let (Some(a), Some(b)) = (&one.metric, &two.metric) {
-        let apart = match (a.label, b.label) {
-            (Some(a), Some(b)) => !same(a.1, b.1),
-            _ => false,
-        };
-        assert!(apart || !same(a.name, b.name), "two columns of one Prometheus name and label");
-    }
-}
-
-const fn same(one: &str, two: &str) -> bool {
-    let (one, two) = (one.as_bytes(), two.as_bytes());
-    if one.len() != two.len() {
-        return false;
-    }
-    // From the end, where names of one family differ: keeps the check within the compiler's patience.
-    let mut i = one.len();
-    while i > 0 {
-        i -= 1;
-        if one[i] != two[i] {
-            return false;
-        }
-    }
-    true
 }
 
 #[cfg(test)]

@@ -108,7 +108,7 @@ impl Responder {
         let tree = Tree { instances: mib.instances, columns: &columns, subtrees: asker.subtrees, counter64 };
         let response = Response { id: request.id, start: out.len(), limit: out.len() + asker.max_size };
         let answered = self.respond(&request, &tree, mib.counters, &response, out);
-        if answered.is_ok() && request.kind.walks() {
+        if answered.is_ok() && request.kind.walks() && key < request.count {
             self.remember(key, asker, &columns);
         }
         response.finish(answered, &request, asker.version1, mib.counters, out)

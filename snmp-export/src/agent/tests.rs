@@ -45,7 +45,7 @@ fn ids(servers: u32) -> Ids {
         frontends: vec![(1, 2), (1, 10)],
         backends: vec![(1, 3)],
         servers: (1..=servers).map(|sid| (1, 3, sid)).collect(),
-        base: 0,
+        ..Ids::default()
     }
 }
 

@@ -57,7 +57,7 @@ fn start(lbstatd: &Path, haproxy: &Haproxy, interval: &'static str) -> Result<(L
 /// Echo and agent in turns.
 fn throughput(lbstatd: &Path, haproxy: &Haproxy, echo: &Path, dir: &Path, rounds: u8) -> Result<()> {
     let (daemon, agent) = start(lbstatd, haproxy, "1s")?;
-    let recorded = Recorded::walk(agent, LBSTATS)?;
+    let recorded = wait_for("the first reading of HAProxy", || Recorded::walk(agent, LBSTATS))?;
     println!(
         "  a walk: {} varbinds in {} answers of {} octets; requests of {}",
         recorded.varbinds,
@@ -69,6 +69,7 @@ fn throughput(lbstatd: &Path, haproxy: &Haproxy, echo: &Path, dir: &Path, rounds
     let _echo = Process::start(echo, dir.join("udpecho.log"), |command| {
         command.arg(target.ip().to_string()).arg(target.port().to_string()).arg(recorded.answer_size.to_string())
     })?;
+    wait_for("the echo", || load(target, &recorded.requests, Duration::ZERO))?;
     let (mut echoes, mut spells) = (Vec::new(), Vec::new());
     for _ in 0..rounds {
         let (datagrams, wall) = load(target, &recorded.requests, SPELL)?;
@@ -88,7 +89,7 @@ fn throughput(lbstatd: &Path, haproxy: &Haproxy, echo: &Path, dir: &Path, rounds
 }
 
 fn spell(daemon: &Lbstatd, agent: SocketAddr, recorded: &Recorded) -> Result<Spell> {
-    let series = |daemon: &Lbstatd| daemon.metric(&format!("{VARBINDS}{{kind=\"snmp\",target=\"{agent}\"}}"));
+    let series = |daemon: &Lbstatd| daemon.metric(&format!("{VARBINDS}{{face=\"snmp\",target=\"{agent}\"}}"));
     // The counts are those of the newest snapshot.
     daemon.wait_fresh()?;
     let (before, used) = (series(daemon)?, cpu(daemon.id())?);
@@ -107,7 +108,7 @@ fn spell(daemon: &Lbstatd, agent: SocketAddr, recorded: &Recorded) -> Result<Spe
 /// Single gets, one at a time, while a walk goes on at full rate and HAProxy is read ten times a second.
 fn latency(lbstatd: &Path, haproxy: &Haproxy) -> Result<()> {
     let (_daemon, agent) = start(lbstatd, haproxy, BUSY)?;
-    let recorded = Recorded::walk(agent, LBSTATS)?;
+    let recorded = wait_for("the first reading of HAProxy", || Recorded::walk(agent, LBSTATS))?;
     for (what, busy) in [("alone", false), ("under a walk at full rate", true)] {
         let mut times = std::thread::scope(|scope| {
             let walk = busy.then(|| scope.spawn(|| load(agent, &recorded.requests, 2 * SPELL)));

@@ -8,9 +8,22 @@ use anyhow::{Context, Result};
 /// Time that the living threads of a process have run on a processor, in user and kernel mode; to the nanosecond, from
 /// the scheduler (`/proc/PID/task/TID/schedstat`, first field).
 pub(super) fn cpu(pid: u32) -> Result<Duration> {
+    cpu_of_threads(pid, |_| true)
+}
+
+/// The same of the threads of this name only; nothing if there are none.
+pub(super) fn cpu_of_thread(pid: u32, name: &str) -> Result<Duration> {
+    cpu_of_threads(pid, |thread| thread == name)
+}
+
+fn cpu_of_threads(pid: u32, wanted: impl Fn(&str) -> bool) -> Result<Duration> {
     let mut sum = Duration::ZERO;
     for task in fs::read_dir(format!("/proc/{pid}/task"))? {
-        let text = fs::read_to_string(task?.path().join("schedstat"))?;
+        let task = task?.path();
+        if !wanted(fs::read_to_string(task.join("comm"))?.trim_end()) {
+            continue;
+        }
+        let text = fs::read_to_string(task.join("schedstat"))?;
         let nanoseconds = text.split(' ').next().context("an empty schedstat")?.parse()?;
         sum += Duration::from_nanos(nanoseconds);
     }

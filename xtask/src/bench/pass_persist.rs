@@ -45,7 +45,9 @@ pub(super) fn run(lbstatd: &Path, rounds: u8) -> Result<()> {
     })?;
     wait_for("the daemon's socket", || Ok(std::os::unix::net::UnixStream::connect(&control).map(drop)?))?;
     let followed = format!("{} pass-persist --control {}", lbstatd.display(), control.display());
-    let peer = build_peer(dir.path(), &rows(lbstatd, &haproxy.socket())?)?;
+    let rows = rows(lbstatd, &haproxy.socket())?;
+    ensure!(rows.len() == ROWS, "the table has {} rows", rows.len());
+    let peer = build_peer(dir.path(), &rows)?;
 
     let mut contenders = [
         Contender::start("C", peer.display().to_string())?,
@@ -109,7 +111,6 @@ pub(super) fn rows(lbstatd: &Path, socket: &Path) -> Result<Vec<Row>> {
         }
         rows.push(row);
     }
-    ensure!(rows.len() == ROWS, "the table has {} rows", rows.len());
     Ok(rows)
 }
 

@@ -65,14 +65,14 @@ impl Page {
         };
         let (product, version) = (process("lbProcessProductName"), process("lbProcessVersion"));
         let (pid, uptime) = (process("lbProcessSystemPID"), process("lbProcessUptime"));
-        let Places { prometheus, snmpd, control } = places;
+        let Places { prometheus, agent, control } = places;
         vec![
             format!(
                 "lbstatd beside {product} {version} (process {pid}, up {uptime}), snapshot {}",
                 snapshot.generation
             ),
             format!("  browser   http://{prometheus}/metrics"),
-            format!("  snmpwalk  snmpwalk -v2c -c public -M mibs:mibs/base -m EXCELIANCE-MIB {snmpd} lbStats"),
+            format!("  snmpwalk  snmpwalk -v2c -c public -M mibs:mibs/base -m EXCELIANCE-MIB {agent} lbStats"),
             format!("  terminal  target/debug/lbstatd top --control {}", control.display()),
         ]
     }

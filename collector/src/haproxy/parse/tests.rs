@@ -11,6 +11,8 @@ const STAT: &str = include_str!("../../../tests/haproxy-2.6/oper.show_stat.txt")
 const USER_INFO: &str = include_str!("../../../tests/haproxy-2.6/user.show_info.txt");
 const USER_STAT: &str = include_str!("../../../tests/haproxy-2.6/user.show_stat.txt");
 
+const USER_SERVERS: &str = include_str!("../../../tests/haproxy-2.6/user.show_servers_state.txt");
+
 /// A whole output, small enough to be cut at every place, with every kind of row and quoting.
 const SMALL: &str = "Name: HAProxy\nVersion: 2.6.12\nProcess_num: 1\nPid: 4711\nUptime_sec: 9\nnode: n\n\
     description: \"a \"\"q\"\", b\n\n# pxname,svname\nName: x\"\nStopping: 0\nBuild info: x\n\n\
@@ -50,6 +52,38 @@ fn level_user_gives_all_but_the_addresses() {
     let reading = parse(format!("{USER_INFO}{USER_STAT}").as_bytes()).unwrap();
     assert_eq!([&reading.frontends, &reading.backends, &reading.servers].map(Table::len), [7, 9, 20]);
     assert_eq!(reading.listens, []);
+}
+
+#[test]
+fn servers_have_the_same_addresses_at_both_levels() {
+    let told = parse(format!("{INFO}{STAT}").as_bytes()).unwrap().destinations.unwrap();
+    assert_eq!(told.len(), 20);
+    let hidden = format!("{USER_INFO}{USER_STAT}");
+    assert_eq!(parse(hidden.as_bytes()).unwrap().destinations, None);
+    let asked = parse_with_servers(format!("{hidden}{USER_SERVERS}").as_bytes()).unwrap().destinations.unwrap();
+    let sorted = |mut servers: Vec<Destination>| {
+        servers.sort_by(|a, b| (&a.proxy, &a.server).cmp(&(&b.proxy, &b.server)));
+        servers
+    };
+    assert_eq!(sorted(asked), sorted(told));
+    // HAProxy before 1.6 does not know the command.
+    let refused = parse_with_servers(format!("{hidden}Unknown command: `show servers state`\n\n").as_bytes());
+    assert_eq!(refused.unwrap().destinations, Some(Vec::new()));
+    let trailing = parse_with_servers(format!("{hidden}{USER_SERVERS}x").as_bytes()).unwrap_err();
+    assert_eq!(trailing.fault, Fault::Trailing);
+}
+
+#[test]
+fn listeners_that_are_not_of_tcp_are_told_apart() {
+    let rows = "# pxname,svname,iid,sid,type,addr,proto\n\
+        www,FRONTEND,2,0,0,,\nwww,a,2,1,3,127.0.0.1:443,tcpv4\nwww,b,2,2,3,127.0.0.1:443,quic4\n\
+        www,c,2,3,3,unix,unix_stream\nwww,d,2,4,3,,\nwww,e,2,5,3,Success,\n\
+        app,one,3,1,2,127.0.0.1:0,\napp,two,3,2,2,127.0.0.1:+80,\napp,three,3,3,2,unix,\n\n";
+    let (stat, _) = parse_stat(rows.as_bytes()).unwrap();
+    assert_eq!(stat.listens.len(), 1);
+    let bound: Vec<Bound> = stat.unnamed.iter().map(|unnamed| unnamed.bound).collect();
+    assert_eq!(bound, [Bound::Quic, Bound::Unix, Bound::Other]);
+    assert_eq!(stat.destinations, []);
 }
 
 #[test]

@@ -209,3 +209,53 @@ fn what_is_wrong_has_its_name() {
     assert_eq!(set(&[0, 64, 0, 0, 0, 0, 0, 0, 0, 0, 0, 3, 1, 2, 3, 0]), Malformed::IpAddress);
     assert_eq!(set(&[0, 4, 0, 0, 0, 0, 0, 0, 255, 255, 255, 255]), Malformed::Cut);
 }
+
+/// What snmpd sent, PDU by PDU: the corpus of the fuzz target.
+fn recorded() -> Vec<Vec<u8>> {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../fuzz/corpus/agentx");
+    let mut pdus = Vec::new();
+    for file in std::fs::read_dir(folder).unwrap() {
+        let octets = std::fs::read(file.unwrap().path()).unwrap();
+        let mut rest = &octets[..];
+        while !rest.is_empty() {
+            let (_, behind) = peer::header(rest);
+            pdus.push(rest[..rest.len() - behind.len()].to_vec());
+            rest = behind;
+        }
+    }
+    pdus
+}
+
+#[test]
+fn what_snmpd_sends_is_understood_to_the_octet() {
+    let pdus = recorded();
+    assert!(pdus.len() > 40, "{} PDUs", pdus.len());
+    for pdu in pdus {
+        let mut again = Vec::new();
+        decode(&pdu).unwrap().encode(&mut again).unwrap();
+        let understood = decode(&again).unwrap();
+        assert_eq!(understood.header, decode(&pdu).unwrap().header);
+        // snmpd leaves some prefixes out; the same arcs are then longer.
+        assert!(again.len() <= pdu.len(), "{} became {}", pdu.escape_ascii(), again.escape_ascii());
+    }
+}
+
+proptest! {
+    #[test]
+    fn what_snmpd_sends_may_be_garbled(pick: prop::sample::Index, changes in vec((any::<prop::sample::Index>(), any::<u8>()), 1..4), cut: prop::sample::Index) {
+        let pdus = recorded();
+        let mut pdu = pdus[pick.index(pdus.len())].clone();
+        for (place, octet) in changes {
+            let place = place.index(pdu.len());
+            pdu[place] = octet;
+        }
+        pdu.truncate(HEADER.max(cut.index(pdu.len() + 1)));
+        let mut pair = super::Pair::open(super::some_rows());
+        let newest = pair.newest.clone();
+        let mut out = Vec::new();
+        let _ = pair.session.receive(&pdu, pair.now, &mut || newest.clone(), &mut out);
+        while !out.is_empty() {
+            out = peer::header(&out).1.to_vec();
+        }
+    }
+}

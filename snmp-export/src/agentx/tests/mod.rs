@@ -5,6 +5,7 @@ mod peer;
 mod protocol;
 mod requests;
 
+use crate::Tree;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -29,7 +30,7 @@ impl Pair {
     /// A session that is open and registered.
     fn open(newest: View) -> Self {
         let mut out = Vec::new();
-        let session = Session::open(newest.subtrees(), Walks::default(), "lbstatd test", &mut out);
+        let session = Session::open(Tree::default().roots().to_vec(), Walks::default(), "lbstatd test", &mut out);
         let mut pair = Self { session, newest, now: Instant::now() };
         let mut events = Vec::new();
         while !out.is_empty() {
