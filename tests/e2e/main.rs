@@ -9,6 +9,7 @@ mod agent;
 mod agentx;
 mod dashboards;
 mod exposition;
+mod faces;
 mod hang;
 mod hostile;
 mod kernel;
