@@ -7,6 +7,7 @@
 
 mod agent;
 mod agentx;
+mod churn;
 mod dashboards;
 mod exposition;
 mod faces;

@@ -3,7 +3,9 @@
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 
-use lbstatd_tests::{Connection, Haproxy, HaproxyConfig, LbstatdConfig, Process, address, http_get, run, wait_until};
+use lbstatd_tests::{
+    Connection, Haproxy, HaproxyConfig, LbstatdConfig, Process, address, http_get, lbstatd_binary, run, wait_until,
+};
 use tempfile::TempDir;
 
 use crate::exposition::Exposition;
@@ -129,6 +131,38 @@ fn root_keeps_what_opens_haproxys_socket_and_nothing_else() {
     assert!(!held.is_empty() && held.iter().all(|(_, set)| *set == dac_override), "{held:x?}");
     let haproxy = format!("lbstatd_up{{source=\"haproxy\",target=\"{}\"}}", haproxy.socket().display());
     assert_eq!(lbstatd.metric(&haproxy).unwrap(), 1.0);
+}
+
+#[test]
+fn the_kernel_measures_the_programs_when_asked() {
+    let test = "the_kernel_measures_the_programs_when_asked";
+    if is_out_of_reach(test) {
+        return;
+    }
+    let (haproxy, listen) = haproxy();
+    if skip::with_ebpf(test, LbstatdConfig::new(haproxy.socket())).is_none() {
+        return;
+    }
+    let dir = TempDir::with_prefix("lbstatd-stats-").unwrap();
+    let prometheus = address();
+    let mut process = Process::start(lbstatd_binary().unwrap(), dir.path().join("log"), |command| {
+        let command = command.args(["run", "--ebpf-stats", "--interval", "100ms", "--stats-socket"]);
+        let command = command.arg(haproxy.socket()).arg("--control").arg(dir.path().join("control.sock"));
+        command.args(["--prometheus", &prometheus.to_string()])
+    })
+    .unwrap();
+    let page = || Ok(Exposition::parse(&http_get(prometheus, "/metrics")?));
+    process.wait_ready(|| page().map(drop)).unwrap();
+    let of_hook = |page: &Exposition, what: &str| {
+        page.get(&format!("lbstatd_program_{what}_total{{program=\"inet_sock_set_state\"}}")).unwrap_or_default()
+    };
+    let before = wait_until("runs to be counted", page, |page| of_hook(page, "runs") > 0.0).unwrap();
+    (0..10).for_each(|_| exchange(listen));
+    // Several changes of state for each connection, at both ends; each takes less than a millisecond.
+    let counted = |page: &Exposition| of_hook(page, "runs") >= of_hook(&before, "runs") + 50.0;
+    let after = wait_until("the runs of ten connections", page, counted).unwrap();
+    let (runs, time) = (of_hook(&after, "runs"), of_hook(&after, "run_time_seconds"));
+    assert!(time > 0.0 && time / runs < 1e-3, "{time} s in {runs} runs");
 }
 
 /// The threads that hold capabilities, in any of their sets, and which.

@@ -49,10 +49,10 @@ pub struct Shaken {
 }
 
 const CLIENTS: usize = 4;
-/// Pause between two listeners of others: slow enough for all of one sampling interval to fit into the kernel's map.
-const PAUSE: Duration = Duration::from_micros(400);
+/// Pause between two listeners of others: all that come and go within a sample or two must fit into the kernel's map.
+const PAUSE: Duration = Duration::from_millis(5);
 /// Addresses that the server is moved through, again and again.
-const SERVERS: u64 = 2048;
+const SERVERS: u64 = 256;
 const BETWEEN_RELOADS: Duration = Duration::from_millis(1500);
 
 impl Shaken {

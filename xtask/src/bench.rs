@@ -120,8 +120,11 @@ fn haproxy(frontends: usize, backends: usize, servers: usize) -> Result<Haproxy>
     Haproxy::start(HaproxyConfig { sections, ..HaproxyConfig::default() })
 }
 
-/// The program as it is shipped.
+/// The program as it is shipped, or the one that `LBSTATD_BIN` names.
 fn build_release() -> Result<PathBuf> {
+    if let Some(path) = std::env::var_os("LBSTATD_BIN") {
+        return Ok(path.into());
+    }
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let status = Command::new(cargo)

@@ -31,7 +31,8 @@ pub(super) fn run(lbstatd: &Path) -> Result<()> {
 }
 
 fn haproxy(listeners: u16) -> Result<Haproxy> {
-    let first = address();
+    // Above what the test bed gives to others.
+    let first = SocketAddr::new(address().ip(), 40_000);
     let last = first.port() + listeners - 1;
     let sections = format!(
         "defaults\n    mode tcp\n    timeout connect 5s\n    timeout client 5s\n    timeout server 5s\n    option socket-stats\n\

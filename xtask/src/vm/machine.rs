@@ -8,7 +8,7 @@ use lbstatd_tests::Process;
 use tempfile::TempDir;
 
 /// Far longer than a boot and all tests take on a processor that is emulated.
-const DEADLINE: Duration = Duration::from_secs(300);
+const DEADLINE: Duration = Duration::from_secs(600);
 
 /// Boots this kernel with this file system, waits until the machine is off, and returns what it printed.
 pub(super) fn boot(kernel: &Path, initramfs: &[u8]) -> Result<String> {
