@@ -531,7 +531,7 @@ fn hostile_datagrams_are_counted_by_their_kind() {
     assert_eq!(bed.counter(|counters| &counters.out_packets), 1);
 }
 
-/// What net-snmp's tools sent, by name.
+/// What net-snmp's tools sent, and what nobody should, by name.
 fn packets() -> BTreeMap<String, Vec<u8>> {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus/snmp_agent");
     let files = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap());
@@ -542,7 +542,7 @@ fn packets() -> BTreeMap<String, Vec<u8>> {
 #[test]
 fn what_the_tools_send_is_read_as_rasn_reads_it() {
     let mut names = Vec::new();
-    for (packet, octets) in packets() {
+    for (packet, octets) in packets().into_iter().filter(|(packet, _)| !packet.starts_with("hostile")) {
         let Ok(message) = rasn::ber::decode::<Message<Pdus>>(&octets) else {
             assert!(packet.starts_with("v3"), "{packet}");
             continue;

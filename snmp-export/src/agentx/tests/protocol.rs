@@ -1,10 +1,9 @@
 //! Opening, registering, refusing and closing, and masters that do not keep to the protocol.
 
-use crate::Tree;
 use std::time::Instant;
 
-use lbstats::Value;
 use lbstats::schema::LBSTATS_ROOTS;
+use lbstats::{Oid, Value};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -15,7 +14,7 @@ use crate::walks::Walks;
 
 fn opened() -> (Session, Vec<u8>) {
     let mut out = Vec::new();
-    let session = Session::open(Tree::default().roots().to_vec(), Walks::default(), "lbstatd", &mut out);
+    let session = Session::open(LBSTATS_ROOTS.map(Oid::from), Walks::default(), "lbstatd", &mut out);
     (session, out)
 }
 
