@@ -214,11 +214,6 @@ impl Settings {
         Ok(Arc::new(Tree::new(self.aloha, self.mib_root())?))
     }
 
-    /// The root of LBSTATD-MIB.
-    pub fn mib_root(&self) -> &[u32] {
-        self.mib_root.as_deref().unwrap_or(LBSTATD_ROOT)
-    }
-
     /// Threads that answer SNMP on each address.
     pub fn snmp_workers(&self) -> NonZeroUsize {
         self.snmp_workers.unwrap_or(NonZeroUsize::MIN)
