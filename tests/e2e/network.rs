@@ -47,10 +47,13 @@ fn what_gets_lost_on_the_way_to_clients_shows_at_their_frontend() {
     connection.end().unwrap();
 
     let row = listener(&lbstatd, lossy, |row| is(row, "open", 0));
-    assert!(number(&row, "retransmits") >= lost, "{lost} packets were lost: {row}");
+    let retransmits = number(&row, "retransmits");
+    assert!(retransmits >= lost, "{lost} packets were lost: {row}");
     assert_eq!((number(&row, "bytes_received"), number(&row, "bytes_acked")), (3 * REQUEST as u64, 3 * REPLY as u64));
     let row = listener(&lbstatd, sound, |row| is(row, "accepted", 1) && is(row, "open", 0));
-    assert_eq!((number(&row, "retransmits"), number(&row, "synack_retransmits")), (0, 0), "{row}");
+    // On a busy machine an acknowledgement can be late enough for a tail loss probe.
+    assert!(number(&row, "retransmits") < retransmits, "{retransmits} at the other frontend: {row}");
+    assert_eq!(number(&row, "synack_retransmits"), 0, "{row}");
 }
 
 #[test]
