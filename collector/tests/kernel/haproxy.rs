@@ -7,7 +7,7 @@ use std::{
     os::unix::net::UnixStream,
     process::{Child, Command, Stdio},
     thread,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use lbstatd::kernel::{Kernel, Listener, Process, Sample, Server};
@@ -155,6 +155,17 @@ fn tcp_info(address: SocketAddr) -> [u64; 5] {
     ["segs_in", "segs_out", "bytes_received", "bytes_acked", "retrans"].map(sum)
 }
 
+/// Stops every thread of it, and waits until they have stopped.
+fn stop(haproxy: &Haproxy) {
+    haproxy.signal(Signal::STOP);
+    let is_stopped = |task: fs::DirEntry| {
+        let stat = fs::read_to_string(task.path().join("stat")).unwrap();
+        stat.rsplit(") ").next().unwrap().starts_with('T')
+    };
+    let tasks = format!("/proc/{}/task", haproxy.pid());
+    wait_until(|| fs::read_dir(&tasks).unwrap().all(|task| is_stopped(task.unwrap())));
+}
+
 #[test]
 fn a_stopped_haproxy_fills_its_queue_and_the_spike_is_told_afterwards() {
     const LIMIT: usize = 5;
@@ -166,7 +177,7 @@ fn a_stopped_haproxy_fills_its_queue_and_the_spike_is_told_afterwards() {
     wait(&mut kernel, process, listener_at(listen), |l| l.owned && l.backlog_peak == 0);
 
     // A spike that nobody sees while it lasts.
-    haproxy.signal(Signal::STOP);
+    stop(&haproxy);
     let spike: Vec<_> = (0..=LIMIT).map(|_| TcpStream::connect(listen).unwrap()).collect();
     haproxy.signal(Signal::CONT);
     for mut client in spike {
@@ -178,7 +189,7 @@ fn a_stopped_haproxy_fills_its_queue_and_the_spike_is_told_afterwards() {
     assert_eq!((now.backlog, now.backlog_peak, now.backlog_limit, now.drops), (0, LIMIT as u64 + 1, LIMIT as u64, 0));
 
     // A longer one: what finds no room is dropped.
-    haproxy.signal(Signal::STOP);
+    stop(&haproxy);
     let before = listen_drops();
     let fit: Vec<_> = (0..=LIMIT).map(|_| TcpStream::connect(listen).unwrap()).collect();
     let dropped: Vec<_> = (0..4).map(|_| start_to_connect(listen)).collect();
@@ -297,8 +308,15 @@ fn a_master_s_new_worker_is_counted_before_anybody_knows_it() {
     let mut kept = TcpStream::connect(listen).unwrap();
     kept.write_all(&[0; 8]).unwrap();
     wait(&mut kernel, old, server_at(server), |s| s.established == 2 && s.bytes_acked == 108);
-    Command::new("kill").args(["-USR2", &master.0.id().to_string()]).status().unwrap();
-    wait_until(|| process_at(&folder).is_some_and(|new| new.pid != old.pid));
+    let mut asked = None::<Instant>;
+    wait_until(|| {
+        // A master that is still starting does not hear the signal.
+        if asked.is_none_or(|asked| asked.elapsed() > Duration::from_secs(3)) {
+            Command::new("kill").args(["-USR2", &master.0.id().to_string()]).status().unwrap();
+            asked = Some(Instant::now());
+        }
+        process_at(&folder).is_some_and(|new| new.pid != old.pid)
+    });
     // The new worker connects, and the old one does with what it has left; nobody has asked for the new one yet.
     ask(listen);
     kept.shutdown(Shutdown::Write).unwrap();

@@ -51,7 +51,7 @@ pub(crate) fn entry(kernel: &mut Kernel, address: SocketAddr) -> Listener {
 }
 
 /// How long to wait for what must come.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) fn wait_for(kernel: &mut Kernel, address: SocketAddr, condition: impl Fn(&Listener) -> bool) -> Listener {
     let started = Instant::now();
@@ -65,7 +65,7 @@ pub(crate) fn wait_for(kernel: &mut Kernel, address: SocketAddr, condition: impl
     }
 }
 
-pub(crate) fn wait_until(condition: impl Fn() -> bool) {
+pub(crate) fn wait_until(mut condition: impl FnMut() -> bool) {
     let started = Instant::now();
     while !condition() {
         assert!(started.elapsed() < PATIENCE, "waited in vain");
