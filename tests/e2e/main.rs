@@ -6,6 +6,7 @@
 #![expect(clippy::unwrap_used, reason = "all of this is tests, where a failure is a panic with its reason")]
 
 mod churn;
+mod dashboards;
 mod exposition;
 mod hang;
 mod hostile;
