@@ -29,6 +29,8 @@ pub async fn serve(notifier: Notifier, state: Arc<FaceState>, mut events: broadc
                 state.varbinds.fetch_add(event.with_notification(|n| n.varbinds()), Relaxed);
                 state.up_again();
             }
+            // The daemon ends; so does this.
+            Err(NotifyError::Stopped) => return,
             Err(error) => {
                 state.refused.fetch_add(1, Relaxed);
                 warn!("{error}");
