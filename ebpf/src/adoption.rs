@@ -23,8 +23,13 @@ pub(crate) fn visit_connection(tcp: Tcp, state: u32, control: *mut Control) {
         return;
     }
     count::note_state(socket, state);
+    let now = Traffic::of(tcp, socket.flags);
+    // Of many thousands most have moved nothing since the last time: their row need not be looked for.
+    if socket.flags & ESTABLISHED != 0 && now.is_counted(socket) {
+        return;
+    }
     if let Some(row) = count::establish(tcp, socket) {
-        count::settle(tcp, socket, Traffic::of(tcp, socket.flags), row);
+        count::settle(tcp, socket, now, row);
     }
 }
 

@@ -165,6 +165,16 @@ impl Traffic {
         }
     }
 
+    /// Whether the marks say the same.
+    #[inline(always)]
+    pub(crate) fn is_counted(&self, socket: &Socket) -> bool {
+        self.received == socket.received
+            && self.acked == socket.acked
+            && u64::from(self.segments_received) == socket.segments_received
+            && u64::from(self.segments_sent) == socket.segments_sent
+            && u64::from(self.retransmits) == socket.retransmits
+    }
+
     /// The marks of a connection whose past is not to be counted.
     #[inline(always)]
     pub(crate) fn into_marks(self, socket: &mut Socket) {
