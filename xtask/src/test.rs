@@ -141,6 +141,9 @@ fn systemd_unit() -> Result<Outcome> {
     std::fs::create_dir_all(&programs)?;
     std::fs::copy(self::root().join("systemd/lbstatd.service"), units.join("lbstatd.service"))?;
     std::fs::copy(lbstatd_tests::lbstatd_binary()?, programs.join("lbstatd"))?;
+    // What its ExecReload names.
+    std::fs::create_dir_all(root.join("bin"))?;
+    std::fs::copy(packages::find_program("kill").context("there is no program kill")?, root.join("bin/kill"))?;
     let output = Command::new(analyze)
         .args(["verify", "--man=no", "--recursive-errors=no"])
         .arg(format!("--root={}", root.display()))
