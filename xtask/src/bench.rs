@@ -82,9 +82,12 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     match args.subject {
         Subject::PassPersist { rounds } => pass_persist::run(&release_with_peer()?, rounds),
         Subject::Overhead { pairs } => overhead::run(pairs),
-        Subject::Agent { rounds } => agent::run(&release_with_peer()?, rounds),
+        Subject::Agent { rounds } => {
+            packages::ensure(NET_SNMP)?;
+            agent::run(&release_with_peer()?, rounds)
+        }
         Subject::Agentx { rounds, large } => {
-            packages::ensure(&[Package { name: "libsnmp-dev", program: Some("net-snmp-config") }])?;
+            packages::ensure(NET_SNMP)?;
             let haproxy = if large { haproxy(20, 20, 20_000)? } else { haproxy(60, 12, 700)? };
             agentx::run(&release_with_peer()?, &haproxy, rounds)
         }
@@ -101,6 +104,9 @@ fn release_with_peer() -> Result<PathBuf> {
     packages::ensure(&[package("gcc", "cc"), package("libc6-dev", "cc")])?;
     build_release()
 }
+
+/// What the C subagent is compiled with.
+const NET_SNMP: &[Package] = &[Package { name: "libsnmp-dev", program: Some("net-snmp-config") }];
 
 /// The root of lbStats.
 const LBSTATS: &str = ".1.3.6.1.4.1.23263.4.3.1.3";

@@ -15,7 +15,7 @@ use lbstatd_tests::{Haproxy, Lbstatd, LbstatdConfig, PassPersist, Process, Snmp,
 use tempfile::TempDir;
 
 use super::observe::cpu;
-use super::{LBSTATS, pass_persist};
+use super::{LBSTATS, agentx, pass_persist};
 use load::{IN_FLIGHT, Recorded, load, single_gets};
 
 /// How long each measurement of a round takes.
@@ -129,25 +129,36 @@ fn latency(lbstatd: &Path, haproxy: &Haproxy) -> Result<()> {
     Ok(())
 }
 
-/// `snmpbulkwalk -Cr50` of the own agent, and of a C program under snmpd's pass_persist.
+/// `snmpbulkwalk -Cr50` of the own agent, and of two C programs under snmpd: by pass_persist and by AgentX.
 fn against_snmpd(lbstatd: &Path, haproxy: &Haproxy, dir: &Path, rounds: u8) -> Result<()> {
     let (_daemon, agent) = start(lbstatd, haproxy, "1s")?;
     let agent = Snmp::new(agent)?;
-    let peer = pass_persist::build_peer(dir, &pass_persist::rows(lbstatd, &haproxy.socket())?)?;
-    let snmpd = Snmpd::start(&[PassPersist { root: ".1.3.6.1.4.1.23263", command: peer.display().to_string() }])?;
-    wait_for("the first walk", || walk(snmpd.client()))?;
-    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
-    for _ in 0..rounds {
-        ours.push(walk(&agent)?);
-        theirs.push(walk(snmpd.client())?);
+    let rows = pass_persist::rows(lbstatd, &haproxy.socket())?;
+    let responder = pass_persist::build_peer(dir, &rows)?;
+    let piped = Snmpd::start(&[PassPersist { root: ".1.3.6.1.4.1.23263", command: responder.display().to_string() }])?;
+    let master = dir.join("master").display().to_string();
+    let extended = Snmpd::start_master(&master)?;
+    let subagent = agentx::build_peer(dir, &rows)?;
+    let _subagent = Process::start(subagent, dir.join("subagent.log"), |command| command.arg(&master))?;
+    let contenders = [
+        ("the agent", &agent),
+        ("snmpd and a C pass_persist", piped.client()),
+        ("snmpd and a C AgentX subagent", extended.client()),
+    ];
+    for (name, manager) in contenders {
+        wait_for(&format!("the first walk of {name}"), || walk(manager))?;
     }
-    let (ours, theirs) = (median(ours.into_iter()), median(theirs.into_iter()));
-    println!(
-        "  snmpbulkwalk -Cr50: {:.0} ms with the agent, {:.0} ms with snmpd and a C pass_persist: {:.1} times as fast",
-        ours * 1e3,
-        theirs * 1e3,
-        theirs / ours
-    );
+    let mut walks = contenders.map(|_| Vec::new());
+    for _ in 0..rounds {
+        for ((_, manager), walks) in contenders.iter().zip(&mut walks) {
+            walks.push(walk(manager)?);
+        }
+    }
+    let medians = walks.map(|walks| median(walks.into_iter()));
+    for ((name, _), seconds) in contenders.iter().zip(medians) {
+        let times = seconds / medians[0];
+        println!("  snmpbulkwalk -Cr50: {:.0} ms with {name}, {times:.1} times the agent's", seconds * 1e3);
+    }
     Ok(())
 }
 

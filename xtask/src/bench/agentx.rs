@@ -108,7 +108,7 @@ impl Contender {
 }
 
 /// The C subagent with these rows compiled in.
-fn build_peer(dir: &Path, rows: &[Row]) -> Result<PathBuf> {
+pub(super) fn build_peer(dir: &Path, rows: &[Row]) -> Result<PathBuf> {
     let mut header = String::new();
     for Row { oid, kind, value } in rows {
         // Three octal digits cannot run into what follows.
