@@ -9,7 +9,7 @@ use lbstats::schema::FRONTEND;
 use lbstats::{Field, Snapshot, TableBuilder};
 use libfuzzer_sys::fuzz_target;
 use snmp_export::agentx::{Event, HEADER, Header, Message, Session};
-use snmp_export::{View, Walks};
+use snmp_export::{Tree, View, Walks};
 
 static VIEW: LazyLock<View> = LazyLock::new(|| {
     let mut frontends = TableBuilder::new(&FRONTEND);
@@ -52,7 +52,7 @@ fn codec(octets: &[u8]) {
 /// The octets as all that comes through a connection, from the response to the Open on.
 fn session(octets: &[u8]) {
     let (mut out, now) = (Vec::new(), Instant::now());
-    let mut session = Session::open(VIEW.subtrees(), Walks::default(), "fuzz", &mut out);
+    let mut session = Session::open(Tree::default().roots().iter().cloned(), Walks::default(), "fuzz", &mut out);
     let mut rest = octets;
     out.clear();
     while let Ok(Some((length, event))) = session.receive(rest, now, &mut || VIEW.clone(), &mut out) {
