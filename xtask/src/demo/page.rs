@@ -12,6 +12,21 @@ use ratatui::crossterm::terminal::{Clear, ClearType, EnterAlternateScreen, Leave
 
 use super::Places;
 
+/// The columns of the kernel's listeners that say most; the others are in Prometheus and `dump`.
+const SHOWN: [&str; 11] = [
+    "proxy",
+    "address",
+    "accepted",
+    "open",
+    "bytes_received",
+    "bytes_acked",
+    "backlog_limit",
+    "backlog_peak_1m",
+    "drops",
+    "retransmits",
+    "handshake_p99",
+];
+
 /// A walk of lbStats with names, as snmpbulkwalk printed it.
 pub(super) struct Page {
     walk: String,
@@ -80,10 +95,11 @@ impl Page {
     /// What the kernel counts for each frontend.
     pub(super) fn kernel(&self, snapshot: &Snapshot) -> Vec<String> {
         let listeners = &snapshot.listeners;
-        let columns = LISTENER.columns;
-        let mut rows = vec![columns.iter().map(|column| column.source.to_owned()).collect::<Vec<_>>()];
+        let columns: Vec<usize> = SHOWN.iter().filter_map(|source| LISTENER.place(source)).collect();
+        let mut rows =
+            vec![columns.iter().map(|column| LISTENER.columns[*column].source.to_owned()).collect::<Vec<_>>()];
         rows.extend((0..listeners.len()).map(|row| {
-            (0..columns.len())
+            (columns.iter().copied())
                 .map(|column| match listeners.text(column, row) {
                     Some(text) => String::from_utf8_lossy(text).into_owned(),
                     None => listeners.number(column, row).map_or(String::new(), |number| number.to_string()),
