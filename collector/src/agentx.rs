@@ -24,11 +24,6 @@ pub use master::{Master, ParseMasterError};
 pub use notifier::{Notifier, NotifyError, Outcome};
 pub use snmp_export::agentx::Notification;
 
-/// Age of HAProxy's statistics above which nothing is served, unless told otherwise.
-pub const MAX_AGE: Duration = Duration::from_secs(60);
-/// The longest walk that stays on the snapshot it began with, unless told otherwise.
-const MAX_WALK: Duration = Duration::from_secs(120);
-
 /// What the subagent is told.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -38,8 +33,6 @@ pub struct Settings {
     pub tree: Arc<Tree>,
     /// Age of HAProxy's statistics above which nothing is served.
     pub max_age: Duration,
-    /// The longest walk that stays on the snapshot it began with.
-    pub max_walk: Duration,
 }
 
 /// A running subagent. Dropped, it closes its session and ends, soon but unwatched; [`AgentX::stop`] waits for it.
@@ -82,11 +75,6 @@ impl Drop for AgentX {
 }
 
 impl Settings {
-    /// The usual ages.
-    pub fn new(master: Master, tree: Arc<Tree>) -> Self {
-        Self { master, tree, max_age: MAX_AGE, max_walk: MAX_WALK }
-    }
-
     /// What is served of a snapshot.
     fn view(&self, published: &Published) -> View {
         View::unless_older(published.load(), self.max_age).through(&self.tree)

@@ -33,6 +33,8 @@ const DEFAULT_SNMP_SIZE: u16 = 1472;
 /// What every manager and agent can take (RFC 3417 section 3.2.1), and what UDP can carry.
 const SNMP_SIZES: RangeInclusive<u16> = 484..=65507;
 
+/// As the usual `--max-age` of `pass-persist`.
+const MAX_AGE: Duration = Duration::from_secs(60);
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(10);
 
 /// Settings as one source gives them: the file, or the flags.
@@ -204,6 +206,12 @@ impl Settings {
     /// Time between two collections.
     pub fn interval(&self) -> Duration {
         self.interval.unwrap_or(Duration::from_secs(1))
+    }
+
+    /// Age of HAProxy's statistics above which the daemon's SNMP faces do not show them any more.
+    pub fn max_age(&self) -> Duration {
+        // Nothing is too old that could not be younger.
+        MAX_AGE.max(3 * self.interval())
     }
 
     /// What the daemon's SNMP faces serve.

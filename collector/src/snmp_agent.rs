@@ -26,8 +26,6 @@ use crate::faces::{FaceState, Faces};
 use crate::publish::Published;
 use socket::Socket;
 
-/// Age of HAProxy's statistics above which they are not shown any more, as with `pass-persist`.
-const MAX_AGE: Duration = Duration::from_secs(60);
 /// Pause after a socket failed, so that a failure that stays does not take a processor.
 const AFTER_FAILURE: Duration = Duration::from_millis(100);
 const SNMPV2_MIB: &[u32] = &[1, 3, 6, 1, 6, 3, 1];
@@ -85,7 +83,7 @@ pub fn bind(settings: &Settings) -> anyhow::Result<Bound> {
     Ok(Bound {
         agent: Agent::new(&system(settings), settings.community.clone(), subtrees, settings.snmp_max_size()),
         from: settings.snmp_from.clone(),
-        max_age: MAX_AGE.max(settings.interval() * 3),
+        max_age: settings.max_age(),
         tree: settings.tree()?,
         listeners,
     })

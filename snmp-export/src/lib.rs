@@ -7,7 +7,7 @@
 //! ```no_run
 //! use std::{io, sync::Arc, time::Duration};
 //! # fn newest() -> Arc<lbstats::Snapshot> { unimplemented!() }
-//! let (pause, max_walk) = (snmp_export::Walks::PAUSE, Duration::from_secs(120)); // what Walks::default() has
+//! let (pause, max_walk) = (snmp_export::Walks::PAUSE, snmp_export::Walks::MAX_WALK); // what Walks::default() has
 //! let max_age = Duration::from_secs(60);
 //! snmp_export::pass_persist::serve(
 //!     io::stdin().lock(),

@@ -44,16 +44,18 @@ struct Walk {
     used: Instant,
 }
 
-/// [`Walks::PAUSE`], and two minutes for a walk, which is a walk of 20,000 servers by single getnexts over a fast network.
+/// [`Walks::PAUSE`] and [`Walks::MAX_WALK`].
 impl Default for Walks {
     fn default() -> Self {
-        Self::new(Self::PAUSE, Duration::from_secs(120))
+        Self::new(Self::PAUSE, Self::MAX_WALK)
     }
 }
 
 impl Walks {
     /// The usual pause, longer than the one to three seconds after which managers repeat a request that got lost.
     pub const PAUSE: Duration = Duration::from_secs(5);
+    /// The usual bound of a walk, enough for 20,000 servers by single getnexts over a fast network.
+    pub const MAX_WALK: Duration = Duration::from_secs(120);
 
     /// A walk ends after a `pause` without requests; after `max_walk` it goes on with the newest snapshot, which
     /// bounds how old an answer can be.

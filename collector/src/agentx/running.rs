@@ -68,10 +68,10 @@ enum Shown {
 
 impl Running {
     pub(super) fn begin(connection: Connection, settings: &Settings, state: Arc<FaceState>) -> Self {
-        let walks = Walks::new(Walks::PAUSE, settings.max_walk);
         let mut out = Vec::new();
         let subtrees = settings.tree.roots().iter().cloned();
-        let session = Session::open(subtrees, walks, concat!("lbstatd ", env!("CARGO_PKG_VERSION")), &mut out);
+        let session =
+            Session::open(subtrees, Walks::default(), concat!("lbstatd ", env!("CARGO_PKG_VERSION")), &mut out);
         let now = Instant::now();
         Self {
             connection,

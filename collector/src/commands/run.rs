@@ -125,11 +125,7 @@ async fn serve(settings: &Settings, sockets: Sockets, kernel: Option<collect::Pr
 fn start_agentx(settings: &Settings, published: &Arc<Published>, faces: &Faces) -> anyhow::Result<Option<AgentX>> {
     let Some(master) = &settings.agentx else { return Ok(None) };
     let state = faces.add("agentx", master.to_string());
-    let settings = agentx::Settings {
-        // Nothing is too old that could not be younger.
-        max_age: agentx::MAX_AGE.max(3 * settings.interval()),
-        ..agentx::Settings::new(master.clone(), settings.tree()?)
-    };
+    let settings = agentx::Settings { master: master.clone(), tree: settings.tree()?, max_age: settings.max_age() };
     agentx::start(settings, published.clone(), state).map(Some).context("cannot start the thread for AgentX")
 }
 

@@ -18,7 +18,7 @@ const MAX_SNAPSHOTS: usize = 3;
 /// A walk ends after a pause longer than the one to three seconds after which managers repeat a request.
 const PAUSE: Duration = crate::Walks::PAUSE;
 /// How long a walk stays on its snapshot, which bounds how old an answer can be.
-const MAX_WALK: Duration = Duration::from_secs(120);
+const MAX_WALK: Duration = crate::Walks::MAX_WALK;
 
 /// The walks under way.
 #[derive(Debug, Default)]
