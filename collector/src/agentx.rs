@@ -6,7 +6,6 @@
 mod connection;
 mod master;
 mod notifier;
-mod pauses;
 mod running;
 mod serving;
 

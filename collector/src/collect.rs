@@ -3,13 +3,11 @@
 //! A round begins with each tick. It reads all stats sockets at once, then samples the kernel with the processes they
 //! told of, and publishes. It waits only for sources that answered last time, and for those no longer than half an
 //! interval: one that hangs delays nobody else, keeps its last rows, and says why in its [`Source`]. What comes late is
-//! published when it comes. A socket that failed is tried again after a pause of its own ([`Backoff`]), between ticks as
-//! well, so that a long interval does not mean a long blindness after a restart of HAProxy.
+//! published when it comes. A socket that failed is tried again after a pause of its own, between ticks as well, so that
+//! a long interval does not mean a long blindness after a restart of HAProxy.
 //!
 //! The eBPF programs are loaded once, beside the first readings. If that fails it is not tried again: rights and kernels
 //! do not change under a running process, so whoever mends them restarts it.
-//!
-//! [`Backoff`]: crate::haproxy::Backoff
 
 mod join;
 mod listeners;

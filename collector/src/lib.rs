@@ -1,6 +1,7 @@
 //! The daemon as a library: sources, the tick that joins them into snapshots, and the faces that are not SNMP.
 
 pub mod agentx;
+mod backoff;
 pub mod collect;
 pub mod commands;
 pub mod config;

@@ -10,8 +10,8 @@ use tokio::sync::oneshot;
 use super::Settings;
 use super::connection::Connection;
 use super::notifier::{NotifyError, Queued};
-use super::pauses::Pauses;
 use super::serving::Ended;
+use crate::backoff::Backoff;
 use crate::faces::FaceState;
 
 /// How long the master may take to open the session and to answer registrations.
@@ -42,7 +42,7 @@ pub(super) struct Running {
     pinged: Option<Instant>,
     /// When registrations are tried again.
     register_at: Option<Instant>,
-    register_pauses: Pauses,
+    register_backoff: Backoff,
     unanswered: Vec<Unanswered>,
 }
 
@@ -83,7 +83,7 @@ impl Running {
             heard: now,
             pinged: None,
             register_at: None,
-            register_pauses: Pauses::new(REGISTER),
+            register_backoff: Backoff::new(REGISTER),
             unanswered: Vec::new(),
         }
     }
@@ -113,7 +113,7 @@ impl Running {
     pub(super) fn registered(&mut self, now: Instant) -> bool {
         self.show();
         if !self.session.is_complete() {
-            self.register_at = Some(now + self.register_pauses.next());
+            self.register_at = Some(now + self.register_backoff.pause());
             return false;
         }
         true

@@ -12,14 +12,14 @@ use super::Settings;
 use super::connection::{Connection, wait};
 use super::master::Master;
 use super::notifier::{Mailbox, NotifyError, Queued};
-use super::pauses::Pauses;
 use super::running::{OPENING, Running, SIGN, STOPPED};
+use crate::backoff::Backoff;
 use crate::faces::FaceState;
 use crate::publish::Published;
 
 /// Pause before a connection is tried again: a master that comes back is found within a second, and one that is not
 /// there costs nothing worth mentioning.
-const PAUSE: std::ops::RangeInclusive<Duration> = Duration::from_millis(50)..=Duration::from_millis(800);
+const PAUSE: std::ops::RangeInclusive<Duration> = Duration::from_millis(50)..=Duration::from_secs(1);
 /// How long a notification is kept while there is no session.
 pub(super) const KEEP: Duration = Duration::from_secs(30);
 /// Notifications kept.
@@ -74,15 +74,15 @@ impl Serving {
 
     /// Until it is told to stop.
     pub(super) fn run(mut self) {
-        let mut pauses = Pauses::new(PAUSE);
+        let mut backoff = Backoff::new(PAUSE);
         while !self.mailbox.stopping() {
             let sessions = self.state.connects.load(Relaxed);
             let Err(ended) = self.session() else { break };
             self.report(&ended);
             if self.state.connects.load(Relaxed) > sessions {
-                pauses = Pauses::new(PAUSE);
+                backoff.reset();
             }
-            self.pause(pauses.next());
+            self.pause(backoff.pause());
         }
         self.state.down("the subagent has stopped");
     }

@@ -1,6 +1,7 @@
 //! One stats socket between readings: its client, its last reading, and when it may be asked again.
 
 use std::future::Future;
+use std::ops::RangeInclusive;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,8 +10,12 @@ use lbstats::{Source, SourceKind, Table};
 use tokio::time::Instant;
 
 use super::note;
-use crate::haproxy::{Backoff, Client, Destination, Limits, Listen, ReadError, Reading, Unnamed};
+use crate::backoff::Backoff;
+use crate::haproxy::{Client, Destination, Limits, Listen, ReadError, Reading, Unnamed};
 use crate::kernel::Process;
+
+/// Pause before a socket that failed is asked again.
+const PAUSE: RangeInclusive<Duration> = Duration::from_millis(50)..=Duration::from_secs(3);
 
 /// A stats socket.
 pub(super) struct Socket {
@@ -54,7 +59,7 @@ impl Socket {
         let client = Client::new(path, limits);
         Self {
             client: Some(if servers { client.with_servers() } else { client }),
-            backoff: Backoff::default(),
+            backoff: Backoff::new(PAUSE),
             retry: None,
             gone: false,
             source: Source::new(SourceKind::Haproxy, path.display().to_string()),
@@ -104,7 +109,7 @@ impl Socket {
         note(&mut self.source, done.outcome.as_ref().err().map(ToString::to_string), done.duration);
         match done.outcome {
             Ok(reading) => {
-                self.backoff.succeed();
+                self.backoff.reset();
                 self.gone = false;
                 if reading.duplicates > 0 {
                     tracing::warn!(
@@ -118,7 +123,7 @@ impl Socket {
             }
             Err(error) => {
                 self.gone = error.means_gone();
-                self.retry = Some(Instant::now() + self.backoff.fail());
+                self.retry = Some(Instant::now() + self.backoff.pause());
                 false
             }
         }

@@ -5,6 +5,7 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::RangeInclusive;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use lbstats::schema::LBSTATD_ROOT;
 use lbstats::{Oid, Source};
 use snmp_export::{Tree, View, Walks};
 
+use crate::backoff::Backoff;
 use crate::collect::{self, Ebpf};
 use crate::config::{self, DEFAULT_STATS_SOCKET, parse_duration};
 use crate::control::{self, Client};
@@ -26,7 +28,8 @@ use crate::publish::Published;
 
 /// The longest that the very first request waits for a first snapshot; no later request waits for anything.
 const FIRST_SNAPSHOT: Duration = Duration::from_millis(500);
-const BACK_OFF: std::ops::Range<Duration> = Duration::from_millis(50)..Duration::from_secs(2);
+/// Pause before the daemon is asked again.
+const PAUSE: RangeInclusive<Duration> = Duration::from_millis(50)..=Duration::from_secs(2);
 
 /// Flags of `pass-persist`.
 #[derive(Debug, clap::Args)]
@@ -101,18 +104,17 @@ fn feed(args: &Args, published: Arc<Published>) -> io::Result<Receiver<()>> {
 
 /// Follows the daemon for ever.
 fn follow(path: &Path, published: &Published, outcome: &Sender<()>) {
-    let mut pause = BACK_OFF.start;
+    let mut backoff = Backoff::new(PAUSE);
     loop {
         if let Ok(mut client) = Client::connect(path, true) {
             while let Ok(snapshot) = client.next(None) {
-                pause = BACK_OFF.start;
+                backoff.reset();
                 published.store(snapshot);
                 let _ = outcome.send(());
             }
         }
         let _ = outcome.send(());
-        thread::sleep(pause);
-        pause = (pause * 2).min(BACK_OFF.end);
+        thread::sleep(backoff.pause());
     }
 }
 

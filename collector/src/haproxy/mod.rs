@@ -3,7 +3,6 @@
 //! [`Client::read`] makes one [`Reading`]. The parser has no IO: [`parse`] takes octets and gives a reading or says in
 //! which line of which response it could not go on.
 
-mod backoff;
 mod client;
 mod csv;
 mod error;
@@ -12,7 +11,6 @@ mod servers_state;
 
 use std::net::SocketAddr;
 
-pub use backoff::Backoff;
 pub use client::{COMMAND, Client, Limits};
 pub use error::ReadError;
 pub use parse::{Fault, Garbled, Info, Response, Stat, parse, parse_info, parse_stat, parse_with_servers};
