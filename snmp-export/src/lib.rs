@@ -30,6 +30,7 @@ mod spelled;
 mod tree;
 pub mod usm;
 mod view;
+mod walk;
 mod walks;
 
 pub use tree::{Tree, TreeError};

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use lbstats::{Oid, Value};
 
 use crate::view::{Cell, View};
+use crate::walk::{self, Asked, Walk};
 
 /// Walks remembered at a time; one getnext for the 27 columns of a server takes 27.
 const MAX_WALKS: usize = 64;
@@ -28,20 +29,15 @@ pub struct Walks {
     views: Vec<View>,
     /// Which of the views is the newest, and when it came.
     newest: Option<(usize, Instant)>,
-    walks: Vec<Walk>,
+    walks: Vec<Walk<On>>,
 }
 
 #[derive(Debug)]
-struct Walk {
-    /// Its place in `views`; none if it ended.
+struct On {
+    /// Its place in `views`; none if the walk ended.
     view: Option<usize>,
-    /// The OID it began with.
-    from: Oid,
-    /// The last OID answered, and its cell.
-    reach: Oid,
+    /// The cell of the last OID answered.
     cell: Cell,
-    began: Instant,
-    used: Instant,
 }
 
 /// [`Walks::PAUSE`] and [`Walks::MAX_WALK`].
@@ -84,48 +80,34 @@ impl Walks {
         into: &mut Oid,
         source: impl FnOnce() -> View,
     ) -> Option<Value<'_>> {
-        if let Some(at) = self.ahead(now, oid) {
-            let walk = &mut self.walks[at];
-            walk.used = now;
-            let view = &self.views[walk.view?];
-            walk.cell = view.following(walk.cell)?;
-            view.oid(walk.cell, into);
-            walk.reach.assign(into);
-            return Some(view.value(walk.cell));
+        let is_cell = |walk: &Walk<On>| walk.on.view.is_some_and(|view| self.views[view].cell_at(oid).is_some());
+        match walk::find(&self.walks, oid, |walk| self.goes_on(walk, now), is_cell) {
+            Some(Asked::Ahead(at)) => {
+                let walk = &mut self.walks[at];
+                walk.used = now;
+                let view = &self.views[walk.on.view?];
+                walk.on.cell = view.following(walk.on.cell)?;
+                view.oid(walk.on.cell, into);
+                walk.reach.assign(into);
+                Some(view.value(walk.on.cell))
+            }
+            Some(Asked::Behind(at)) => {
+                let walk = &mut self.walks[at];
+                walk.used = now;
+                self.views[walk.on.view?].next(oid, into)
+            }
+            None => {
+                let newest = self.newest(now, source);
+                let cell = self.views[newest].cell_after(oid)?;
+                self.views[newest].oid(cell, into);
+                self.begin(now, newest, oid, into, cell);
+                Some(self.views[newest].value(cell))
+            }
         }
-        if let Some(at) = self.behind(now, oid) {
-            let walk = &mut self.walks[at];
-            walk.used = now;
-            return self.views[walk.view?].next(oid, into);
-        }
-        let newest = self.newest(now, source);
-        let cell = self.views[newest].cell_after(oid)?;
-        self.views[newest].oid(cell, into);
-        self.begin(now, newest, oid, into, cell);
-        Some(self.views[newest].value(cell))
     }
 
-    /// The walk whose last answer was `oid`; of several, the one that has waited longest, since two managers that walk
-    /// abreast take turns.
-    fn ahead(&self, now: Instant, oid: &[u32]) -> Option<usize> {
-        let next_is = |walk: &Walk| *walk.reach == *oid && self.goes_on(walk, now);
-        (0..self.walks.len()).filter(|at| next_is(&self.walks[*at])).min_by_key(|at| self.walks[*at].used)
-    }
-
-    /// The walk that gave `oid` as an answer some time ago; of several, the one that is least far ahead of it.
-    fn behind(&self, now: Instant, oid: &[u32]) -> Option<usize> {
-        let passed = |walk: &Walk| *walk.from < *oid && *oid < *walk.reach && self.goes_on(walk, now);
-        let nearest = (0..self.walks.len())
-            .filter(|at| passed(&self.walks[*at]))
-            .min_by(|a, b| self.walks[*a].reach.cmp(&self.walks[*b].reach))?;
-        // What is no cell was no answer: somebody begins there.
-        self.views[self.walks[nearest].view?].cell_at(oid).map(|_| nearest)
-    }
-
-    fn goes_on(&self, walk: &Walk, now: Instant) -> bool {
-        walk.view.is_some()
-            && now.saturating_duration_since(walk.used) <= self.pause
-            && now.saturating_duration_since(walk.began) <= self.max_walk
+    fn goes_on(&self, walk: &Walk<On>, now: Instant) -> bool {
+        walk.on.view.is_some() && walk.goes_on(now, self.pause, self.max_walk)
     }
 
     /// Remembers a walk, in the place of one that ended, or else of the one that was used longest ago.
@@ -134,13 +116,13 @@ impl Walks {
             Some(ended) => ended,
             None if self.walks.len() < MAX_WALKS => {
                 let (from, reach) = (Oid::default(), Oid::default());
-                self.walks.push(Walk { view: None, from, reach, cell, began: now, used: now });
+                self.walks.push(Walk { on: On { view: None, cell }, from, reach, began: now, used: now });
                 self.walks.len() - 1
             }
             None => (0..MAX_WALKS).min_by_key(|at| self.walks[*at].used).unwrap_or_default(),
         };
         let walk = &mut self.walks[place];
-        (walk.view, walk.cell, walk.began, walk.used) = (Some(view), cell, now, now);
+        (walk.on, walk.began, walk.used) = (On { view: Some(view), cell }, now, now);
         walk.from.assign(from);
         walk.reach.assign(reach);
     }
@@ -160,14 +142,14 @@ impl Walks {
 
     /// Keeps a view in the place of one that no walk needs, or else of the one whose walk began first.
     fn keep(&mut self, now: Instant, view: View) -> usize {
-        let needed = |place| self.walks.iter().any(|walk| walk.view == Some(place) && self.goes_on(walk, now));
+        let needed = |place| self.walks.iter().any(|walk| walk.on.view == Some(place) && self.goes_on(walk, now));
         let place = match (0..self.views.len()).find(|place| !needed(*place)) {
             Some(place) => place,
             None if self.views.len() < MAX_VIEWS => self.views.len(),
-            None => self.walks.iter().min_by_key(|walk| walk.began).and_then(|walk| walk.view).unwrap_or_default(),
+            None => self.walks.iter().min_by_key(|walk| walk.began).and_then(|walk| walk.on.view).unwrap_or_default(),
         };
-        for walk in self.walks.iter_mut().filter(|walk| walk.view == Some(place)) {
-            walk.view = None;
+        for walk in self.walks.iter_mut().filter(|walk| walk.on.view == Some(place)) {
+            walk.on.view = None;
         }
         match self.views.get_mut(place) {
             Some(old) => *old = view,

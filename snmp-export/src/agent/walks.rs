@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use lbstats::Oid;
 
 use super::columns::Columns;
+use crate::walk::{self, Asked, Walk};
 
 /// Walks remembered at a time; of one more, that takes the place of the one used longest ago.
 const MAX_WALKS: usize = 64;
@@ -22,54 +23,36 @@ const MAX_WALK: Duration = crate::Walks::MAX_WALK;
 
 /// The walks under way.
 #[derive(Debug, Default)]
-pub(super) struct Walks(Vec<Walk>);
+pub(super) struct Walks(Vec<Walk<On>>);
 
 #[derive(Debug)]
-struct Walk {
+struct On {
     manager: IpAddr,
-    /// The OID it began with.
-    from: Oid,
-    /// The last OID answered.
-    reach: Oid,
     columns: Arc<Columns>,
-    began: Instant,
-    used: Instant,
 }
 
 impl Walks {
     /// The columns of the walk that a request for what follows `oid` belongs to.
     pub(super) fn columns(&mut self, now: Instant, manager: IpAddr, oid: &[u32]) -> Option<Arc<Columns>> {
-        self.0.retain(|walk| {
-            now.saturating_duration_since(walk.used) <= PAUSE && now.saturating_duration_since(walk.began) <= MAX_WALK
-        });
-        let at = self.ahead(manager, oid).or_else(|| self.behind(manager, oid))?;
+        self.0.retain(|walk| walk.goes_on(now, PAUSE, MAX_WALK));
+        let (Asked::Ahead(at) | Asked::Behind(at)) = self.find(manager, oid)?;
         let walk = &mut self.0[at];
         walk.used = now;
-        Some(walk.columns.clone())
+        Some(walk.on.columns.clone())
     }
 
     /// What followed `oid` was answered up to `reach`: a walk goes on with that, or begins.
     pub(super) fn answered(&mut self, now: Instant, manager: IpAddr, oid: &[u32], reach: &Oid, columns: &Arc<Columns>) {
-        if let Some(at) = self.ahead(manager, oid) {
-            self.0[at].reach.assign(reach);
-        } else if self.behind(manager, oid).is_none() {
-            self.begin(now, manager, oid, reach, columns);
+        match self.find(manager, oid) {
+            Some(Asked::Ahead(at)) => self.0[at].reach.assign(reach),
+            Some(Asked::Behind(_)) => {}
+            None => self.begin(now, manager, oid, reach, columns),
         }
     }
 
-    /// The walk whose last answer was `oid`; of several, the one that has waited longest.
-    fn ahead(&self, manager: IpAddr, oid: &[u32]) -> Option<usize> {
-        let at = (0..self.0.len()).filter(|at| self.0[*at].manager == manager && *self.0[*at].reach == *oid);
-        at.min_by_key(|at| self.0[*at].used)
-    }
-
-    /// The walk that gave `oid` as an answer some time ago; of several, the one that is least far ahead of it.
-    fn behind(&self, manager: IpAddr, oid: &[u32]) -> Option<usize> {
-        let passed = |walk: &Walk| walk.manager == manager && *walk.from < *oid && *oid < *walk.reach;
-        let at = (0..self.0.len()).filter(|at| passed(&self.0[*at]));
-        let nearest = at.min_by(|a, b| self.0[*a].reach.cmp(&self.0[*b].reach))?;
-        // What is no cell was no answer: somebody begins there.
-        self.0[nearest].columns.view().cell_at(oid).map(|_| nearest)
+    fn find(&self, manager: IpAddr, oid: &[u32]) -> Option<Asked> {
+        let is_cell = |walk: &Walk<On>| walk.on.columns.view().cell_at(oid).is_some();
+        walk::find(&self.0, oid, |walk| walk.on.manager == manager, is_cell)
     }
 
     fn begin(&mut self, now: Instant, manager: IpAddr, from: &[u32], reach: &Oid, columns: &Arc<Columns>) {
@@ -78,19 +61,17 @@ impl Walks {
         {
             self.0.swap_remove(oldest);
         }
-        let (from, reach, columns) = (Oid::from(from), reach.clone(), columns.clone());
-        self.0.push(Walk { manager, from, reach, columns, began: now, used: now });
-        let mut generations: Vec<u64> = self.0.iter().map(Walk::generation).collect();
+        let on = On { manager, columns: columns.clone() };
+        self.0.push(Walk { on, from: Oid::from(from), reach: reach.clone(), began: now, used: now });
+        let mut generations: Vec<u64> = self.0.iter().map(generation).collect();
         generations.sort_unstable();
         generations.dedup();
         if let Some(excess) = generations.len().checked_sub(MAX_SNAPSHOTS + 1) {
-            self.0.retain(|walk| walk.generation() > generations[excess]);
+            self.0.retain(|walk| generation(walk) > generations[excess]);
         }
     }
 }
 
-impl Walk {
-    fn generation(&self) -> u64 {
-        self.columns.view().snapshot().generation
-    }
+fn generation(walk: &Walk<On>) -> u64 {
+    walk.on.columns.view().snapshot().generation
 }
