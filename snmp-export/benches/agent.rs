@@ -43,20 +43,9 @@ fn worker() -> Worker {
 }
 
 fn request(kind: u8, oid: &[u32]) -> Vec<u8> {
-    let mut out = Vec::new();
-    let message = ber::begin(&mut out, tag::SEQUENCE);
-    ber::push_integer(&mut out, 1);
-    ber::push_string(&mut out, tag::OCTET_STRING, b"public");
-    let pdu = ber::begin(&mut out, kind);
-    for number in [1_234_567_890, 0, 50] {
-        ber::push_integer(&mut out, number);
-    }
-    let list = ber::begin(&mut out, tag::SEQUENCE);
-    ber::push_varbind_empty(&mut out, oid, tag::NULL);
-    ber::end(&mut out, list);
-    ber::end(&mut out, pdu);
-    ber::end(&mut out, message);
-    out
+    ber::message(1, b"public", |out| {
+        ber::push_pdu(out, kind, [1_234_567_890, 0, 50], |out| ber::push_varbind_empty(out, oid, tag::NULL));
+    })
 }
 
 /// The requests of a walk of one root, and how many variable bindings answer them.

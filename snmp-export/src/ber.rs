@@ -364,6 +364,27 @@ pub fn push_varbind_empty(out: &mut Vec<u8>, oid: &[u32], tag: u8) {
     end(out, begun);
 }
 
+/// Appends a PDU: its request-id, the two integers behind that, and the variable bindings that `push_varbinds` appends.
+pub fn push_pdu(out: &mut Vec<u8>, kind: u8, numbers: [i32; 3], push_varbinds: impl FnOnce(&mut Vec<u8>)) {
+    let pdu = begin(out, kind);
+    numbers.into_iter().for_each(|number| push_integer(out, number));
+    let varbinds = begin(out, tag::SEQUENCE);
+    push_varbinds(out);
+    end(out, varbinds);
+    end(out, pdu);
+}
+
+/// A message of version 1 (which is 0) or 2c (1) around the PDU that `push_pdu` appends.
+pub fn message(version: i32, community: &[u8], push_pdu: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+    let mut out = Vec::with_capacity(512);
+    let message = begin(&mut out, tag::SEQUENCE);
+    push_integer(&mut out, version);
+    push_string(&mut out, tag::OCTET_STRING, community);
+    push_pdu(&mut out);
+    end(&mut out, message);
+    out
+}
+
 fn push_short(out: &mut Vec<u8>, tag: u8, octets: &[u8]) {
     out.extend_from_slice(&[tag, octet(octets.len())]);
     out.extend_from_slice(octets);

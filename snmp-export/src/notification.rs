@@ -55,21 +55,16 @@ impl Notification<'_> {
 
     /// Appends an SNMPv2-Trap-PDU, or an InformRequest-PDU (RFC 3416 sections 4.2.6 and 4.2.7).
     pub fn push_pdu(&self, out: &mut Vec<u8>, inform: bool, request: i32) {
-        let pdu = ber::begin(out, if inform { tag::INFORM } else { tag::TRAP });
-        ber::push_integer(out, request);
-        ber::push_integer(out, 0);
-        ber::push_integer(out, 0);
-        let list = ber::begin(out, tag::SEQUENCE);
-        ber::push_varbind(out, SYS_UP_TIME, Value::TimeTicks(self.uptime));
-        ber::push_varbind(out, SNMP_TRAP_OID, Value::ObjectIdentifier(self.trap));
-        self.push_objects(out);
-        ber::end(out, list);
-        ber::end(out, pdu);
+        ber::push_pdu(out, if inform { tag::INFORM } else { tag::TRAP }, [request, 0, 0], |out| {
+            ber::push_varbind(out, SYS_UP_TIME, Value::TimeTicks(self.uptime));
+            ber::push_varbind(out, SNMP_TRAP_OID, Value::ObjectIdentifier(self.trap));
+            self.push_objects(out);
+        });
     }
 
     /// A message of SNMPv2c (RFC 1901) with a trap or an inform.
     pub fn v2c(&self, community: &[u8], inform: bool, request: i32) -> Vec<u8> {
-        message(VERSION_2C, community, |out| self.push_pdu(out, inform, request))
+        ber::message(VERSION_2C, community, |out| self.push_pdu(out, inform, request))
     }
 
     /// A message of SNMPv1 with the trap that stands for this one (RFC 3584 section 3.2). `agent` is the address that it
@@ -80,7 +75,7 @@ impl Notification<'_> {
             [enterprise @ .., 0, specific] | [enterprise @ .., specific] => (enterprise, *specific),
             [] => (&[][..], 0),
         };
-        message(VERSION_1, community, |out| {
+        ber::message(VERSION_1, community, |out| {
             let pdu = ber::begin(out, tag::TRAP_V1);
             ber::push_oid(out, enterprise);
             ber::push_string(out, tag::IP_ADDRESS, &agent.octets());
@@ -97,16 +92,6 @@ impl Notification<'_> {
     fn push_objects(&self, out: &mut Vec<u8>) {
         self.objects.iter().for_each(|(name, value)| ber::push_varbind(out, name, *value));
     }
-}
-
-fn message(version: i32, community: &[u8], push_pdu: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
-    let mut out = Vec::with_capacity(512);
-    let message = ber::begin(&mut out, tag::SEQUENCE);
-    ber::push_integer(&mut out, version);
-    ber::push_string(&mut out, tag::OCTET_STRING, community);
-    push_pdu(&mut out);
-    ber::end(&mut out, message);
-    out
 }
 
 /// Reads a message of SNMPv2c that should be the response to an inform of this community.
@@ -208,15 +193,8 @@ mod tests {
 
     /// What a receiver sends back: the inform as a response.
     fn response(request: i32, error_status: i32) -> Vec<u8> {
-        message(VERSION_2C, b"secret", |out| {
-            let pdu = ber::begin(out, tag::RESPONSE);
-            ber::push_integer(out, request);
-            ber::push_integer(out, error_status);
-            ber::push_integer(out, 0);
-            let list = ber::begin(out, tag::SEQUENCE);
-            NOTIFICATION.push_objects(out);
-            ber::end(out, list);
-            ber::end(out, pdu);
+        ber::message(VERSION_2C, b"secret", |out| {
+            ber::push_pdu(out, tag::RESPONSE, [request, error_status, 0], |out| NOTIFICATION.push_objects(out));
         })
     }
 

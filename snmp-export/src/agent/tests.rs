@@ -391,17 +391,12 @@ fn what_is_missing_is_told_by_its_kind() {
 fn repetitions_out_of_any_range_do_no_harm() {
     let mut bed = bed_with(&ids(300), Subtrees::all(), 1472);
     let bulk = |non_repeaters: i32, max_repetitions: i32| {
-        let mut out = Vec::new();
-        let message = ber::begin(&mut out, tag::SEQUENCE);
-        ber::push_integer(&mut out, 1);
-        ber::push_string(&mut out, tag::OCTET_STRING, COMMUNITY.as_bytes());
-        let pdu = ber::begin(&mut out, tag::GET_BULK);
-        [-7, non_repeaters, max_repetitions].into_iter().for_each(|number| ber::push_integer(&mut out, number));
-        let list = ber::begin(&mut out, tag::SEQUENCE);
-        ber::push_varbind_empty(&mut out, &[1, 3, 6, 1, 4], tag::NULL);
-        ber::push_varbind_empty(&mut out, &[1, 3, 6, 1, 6, 3, 10, 0], tag::NULL);
-        [list, pdu, message].into_iter().for_each(|begun| ber::end(&mut out, begun));
-        out
+        ber::message(1, COMMUNITY.as_bytes(), |out| {
+            ber::push_pdu(out, tag::GET_BULK, [-7, non_repeaters, max_repetitions], |out| {
+                ber::push_varbind_empty(out, &[1, 3, 6, 1, 4], tag::NULL);
+                ber::push_varbind_empty(out, &[1, 3, 6, 1, 6, 3, 10, 0], tag::NULL);
+            });
+        })
     };
     for (non_repeaters, max_repetitions, least, most) in [
         (-1, -1, 0, 0),

@@ -219,14 +219,9 @@ impl Usm {
         let name = &datagram[report.name.clone()];
         let written =
             self.respond(now, report.id, report.max_size, (user.as_deref(), name, *level), out, |out, end| {
-                let pdu = ber::begin(out, tag::REPORT);
-                ber::push_integer(out, report.request_id);
-                ber::push_integer(out, 0);
-                ber::push_integer(out, 0);
-                let varbinds = ber::begin(out, tag::SEQUENCE);
-                ber::push_varbind(out, report.counter.oid(), lbstats::Value::Counter32(report.count));
-                ber::end(out, varbinds);
-                ber::end(out, pdu);
+                ber::push_pdu(out, tag::REPORT, [report.request_id, 0, 0], |out| {
+                    ber::push_varbind(out, report.counter.oid(), lbstats::Value::Counter32(report.count));
+                });
                 out.len() <= end
             });
         if written { Received::Answered } else { Received::Ignored }

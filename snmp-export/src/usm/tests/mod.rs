@@ -118,14 +118,8 @@ fn keys() -> Keys {
 /// A PDU of this kind with request-id 4711 that asks for sysUpTime.
 fn pdu(kind: u8) -> Vec<u8> {
     let mut pdu = Vec::new();
-    let begun = ber::begin(&mut pdu, kind);
-    ber::push_integer(&mut pdu, 4711);
-    ber::push_integer(&mut pdu, 0);
-    ber::push_integer(&mut pdu, 0);
-    let varbinds = ber::begin(&mut pdu, tag::SEQUENCE);
-    ber::push_varbind_empty(&mut pdu, &[1, 3, 6, 1, 2, 1, 1, 3, 0], tag::NULL);
-    ber::end(&mut pdu, varbinds);
-    ber::end(&mut pdu, begun);
+    let name = [1, 3, 6, 1, 2, 1, 1, 3, 0];
+    ber::push_pdu(&mut pdu, kind, [4711, 0, 0], |out| ber::push_varbind_empty(out, &name, tag::NULL));
     pdu
 }
 

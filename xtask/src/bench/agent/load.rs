@@ -110,20 +110,9 @@ fn connect(target: SocketAddr) -> Result<UdpSocket> {
 
 /// A request of version 2c with community `public`.
 fn request(kind: u8, max_repetitions: i32, oid: &Oid) -> Vec<u8> {
-    let mut out = Vec::new();
-    let message = ber::begin(&mut out, tag::SEQUENCE);
-    ber::push_integer(&mut out, 1);
-    ber::push_string(&mut out, tag::OCTET_STRING, b"public");
-    let pdu = ber::begin(&mut out, kind);
-    for number in [i32::MAX, 0, max_repetitions] {
-        ber::push_integer(&mut out, number);
-    }
-    let list = ber::begin(&mut out, tag::SEQUENCE);
-    ber::push_varbind_empty(&mut out, oid, tag::NULL);
-    ber::end(&mut out, list);
-    ber::end(&mut out, pdu);
-    ber::end(&mut out, message);
-    out
+    ber::message(1, b"public", |out| {
+        ber::push_pdu(out, kind, [i32::MAX, 0, max_repetitions], |out| ber::push_varbind_empty(out, oid, tag::NULL));
+    })
 }
 
 /// The variable bindings of a response without an error.
