@@ -15,9 +15,11 @@ mod agent;
 mod agentx;
 mod churn;
 mod clients;
+mod contender;
 mod observe;
 mod overhead;
 mod pass_persist;
+mod peers;
 mod responder;
 mod sample;
 mod scale;
@@ -110,6 +112,9 @@ const NET_SNMP: &[Package] = &[Package { name: "libsnmp-dev", program: Some("net
 
 /// The root of lbStats.
 const LBSTATS: &str = ".1.3.6.1.4.1.23263.4.3.1.3";
+
+/// Rows of lbStats with 60 frontends, 12 backends and 700 servers: 51 + 13 × 60 + 23 × 12 + 27 × 700.
+const ROWS: usize = 20_007;
 
 /// A HAProxy with so many frontends, and so many servers in so many backends.
 fn haproxy(frontends: usize, backends: usize, servers: usize) -> Result<Haproxy> {

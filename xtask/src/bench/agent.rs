@@ -7,15 +7,15 @@ mod load;
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use lbstatd_tests::{Haproxy, Lbstatd, LbstatdConfig, PassPersist, Process, Snmp, Snmpd, address, wait_for};
 use tempfile::TempDir;
 
+use super::contender::walk;
 use super::observe::cpu;
-use super::{LBSTATS, agentx, pass_persist};
+use super::{LBSTATS, ROWS, peers, responder};
 use load::{IN_FLIGHT, Recorded, load, single_gets};
 
 /// How long each measurement of a round takes.
@@ -34,7 +34,7 @@ struct Spell {
 
 pub(super) fn run(lbstatd: &Path, rounds: u8) -> Result<()> {
     let dir = TempDir::with_prefix("lbstatd-bench-")?;
-    let echo = build_echo(dir.path())?;
+    let echo = peers::echo(dir.path())?;
     for (frontends, backends, servers, name) in [(60, 12, 700, "20,007 varbinds"), (20, 20, 20_000, "20,000 servers")] {
         let haproxy = super::haproxy(frontends, backends, servers)?;
         println!("\n{name}");
@@ -133,12 +133,12 @@ fn latency(lbstatd: &Path, haproxy: &Haproxy) -> Result<()> {
 fn against_snmpd(lbstatd: &Path, haproxy: &Haproxy, dir: &Path, rounds: u8) -> Result<()> {
     let (_daemon, agent) = start(lbstatd, haproxy, "1s")?;
     let agent = Snmp::new(agent)?;
-    let rows = pass_persist::rows(lbstatd, &haproxy.socket())?;
-    let responder = pass_persist::build_peer(dir, &rows)?;
+    let rows = responder::rows(lbstatd, &haproxy.socket())?;
+    let responder = peers::pass_persist(dir, &rows)?;
     let piped = Snmpd::start(&[PassPersist { root: ".1.3.6.1.4.1.23263", command: responder.display().to_string() }])?;
     let master = dir.join("master").display().to_string();
     let extended = Snmpd::start_master(&master)?;
-    let subagent = agentx::build_peer(dir, &rows)?;
+    let subagent = peers::agentx(dir, &rows)?;
     let _subagent = Process::start(subagent, dir.join("subagent.log"), |command| command.arg(&master))?;
     let contenders = [
         ("the agent", &agent),
@@ -146,12 +146,12 @@ fn against_snmpd(lbstatd: &Path, haproxy: &Haproxy, dir: &Path, rounds: u8) -> R
         ("snmpd and a C AgentX subagent", extended.client()),
     ];
     for (name, manager) in contenders {
-        wait_for(&format!("the first walk of {name}"), || walk(manager))?;
+        wait_for(&format!("the first walk of {name}"), || walk(manager, 0, ROWS))?;
     }
     let mut walks = contenders.map(|_| Vec::new());
     for _ in 0..rounds {
         for ((_, manager), walks) in contenders.iter().zip(&mut walks) {
-            walks.push(walk(manager)?);
+            walks.push(walk(manager, 0, ROWS)?.as_secs_f64());
         }
     }
     let medians = walks.map(|walks| median(walks.into_iter()));
@@ -160,28 +160,6 @@ fn against_snmpd(lbstatd: &Path, haproxy: &Haproxy, dir: &Path, rounds: u8) -> R
         println!("  snmpbulkwalk -Cr50: {:.0} ms with {name}, {times:.1} times the agent's", seconds * 1e3);
     }
     Ok(())
-}
-
-/// Seconds of one walk.
-fn walk(snmp: &Snmp) -> Result<f64> {
-    let start = Instant::now();
-    let output = snmp.tool("snmpbulkwalk", &["-On", "-Cr50"], &[LBSTATS])?;
-    let wall = start.elapsed();
-    let rows = output.stdout.lines().filter(|line| !line.contains("No more variables left")).count();
-    ensure!(output.status.success() && rows == pass_persist::ROWS, "{rows} rows; it says {:?}", output.stderr);
-    Ok(wall.as_secs_f64())
-}
-
-fn build_echo(dir: &Path) -> Result<std::path::PathBuf> {
-    let program = dir.join("udpecho");
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("bench/udpecho.c");
-    let status = Command::new("cc")
-        .args(["-O2", "-Wall", "-Wextra", "-Werror", "-o"])
-        .args([&program, &source])
-        .status()
-        .context("cannot start cc")?;
-    ensure!(status.success(), "cc: {status}");
-    Ok(program)
 }
 
 fn median(values: impl Iterator<Item = f64>) -> f64 {

@@ -1,9 +1,12 @@
 //! A pass_persist responder, asked over pipes without snmpd.
 
 use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use anyhow::{Result, ensure};
+
+use super::{LBSTATS, ROWS};
 
 /// A responder of our own; it ends with this value.
 pub(super) struct Responder {
@@ -18,6 +21,19 @@ pub(super) struct Row {
     pub(super) oid: String,
     pub(super) kind: String,
     pub(super) value: Vec<u8>,
+}
+
+/// The whole table, as lbstatd answers it.
+pub(super) fn rows(lbstatd: &Path, socket: &Path) -> Result<Vec<Row>> {
+    let mut responder = Responder::start(Command::new(lbstatd).arg("pass-persist").arg("--stats-socket").arg(socket))?;
+    let mut rows: Vec<Row> = Vec::with_capacity(ROWS);
+    while let Some(row) = responder.next(rows.last().map_or(LBSTATS, |row| &row.oid))? {
+        if !row.oid.starts_with(LBSTATS) {
+            break;
+        }
+        rows.push(row);
+    }
+    Ok(rows)
 }
 
 impl Responder {
