@@ -1,14 +1,13 @@
 //! The daemon's own SNMP agent, asked by net-snmp's tools, pysnmp and async-snmp.
 
 use std::net::{Ipv6Addr, SocketAddr, UdpSocket};
-use std::path::Path;
 
 use anyhow::ensure;
 use lbstatd_tests::{
     Answer, Lbstatd, LbstatdConfig, Level, Output, Snmp, SnmpValue, Varbind, address, lbstatd_binary, run, wait_for,
 };
 
-use crate::managers::{as_pysnmp_prints, pysnmp};
+use crate::managers::walk_with_pysnmp;
 use crate::reading::{ROOTS, Reading, arcs};
 use crate::skip::skipped;
 use crate::walk::dump_of;
@@ -48,10 +47,6 @@ fn counter(snmp: &Snmp, arc: u32) -> u64 {
     }
 }
 
-fn dotted(oid: &[u32]) -> String {
-    oid.iter().map(|arc| format!(".{arc}")).collect()
-}
-
 #[test]
 fn every_manager_walks_what_dump_prints() {
     let zoo = zoo::start(Level::User);
@@ -74,28 +69,13 @@ fn every_manager_walks_what_dump_prints() {
     assert!(without.len() < dump.len());
 
     let walk = snmp.bulk_walk(ROOTS[0]).unwrap();
-    let names: Vec<String> = walk.iter().map(|varbind| dotted(&varbind.oid)).collect();
+    let names: Vec<String> = walk.iter().map(Varbind::dotted).collect();
     for (names, there) in names.chunks(40).zip(walk.chunks(40)) {
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         assert_eq!(snmp.get(&names).unwrap(), there);
     }
-    with_pysnmp(&snmp, &walk);
+    walk_with_pysnmp(snmp.address(), &[], &walk);
     with_async_snmp(&snmp, &walk);
-}
-
-fn with_pysnmp(snmp: &Snmp, walk: &[Varbind]) {
-    let python = match pysnmp() {
-        Ok(python) => python,
-        Err(error) => return skipped("pysnmp", &format!("{error:#}")),
-    };
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("e2e/walk.py");
-    let (host, port) = (snmp.address().ip().to_string(), snmp.address().port().to_string());
-    let output = run(python, |command| command.arg(script).args([&host, &port, &ROOTS[0][1..]])).unwrap();
-    let output = succeeded(output);
-    let expected: Vec<String> = walk.iter().map(as_pysnmp_prints).collect();
-    for walked in output.split("\n\n") {
-        assert_eq!(walked.lines().collect::<Vec<_>>(), expected);
-    }
 }
 
 /// A client that shares no code with what answers it.
@@ -147,7 +127,7 @@ fn the_groups_that_managers_expect_are_there_and_in_order() {
     assert_eq!(ROOTS.map(below), [Reading::of(&zoo.haproxy).rows(); 2]);
     assert_eq!((below(SYSTEM), below(SNMP)), (8 + 3 * 3, 16));
     let [first, .., last] = &walk[..] else { panic!("an empty walk") };
-    assert_eq!(dotted(&first.oid), format!("{SYSTEM}.1.0"));
+    assert_eq!(first.dotted(), format!("{SYSTEM}.1.0"));
     assert!(last.oid > arcs(ROOTS[1]));
 }
 
@@ -243,7 +223,7 @@ fn what_does_not_fit_is_cut_or_too_big() {
     let (lbstatd, snmp) = agent(&zoo, &["--snmp-max-size", "484"]);
     let walk = snmp.bulk_walk(ROOTS[0]).unwrap();
     assert_eq!(walk.len(), Reading::of(&zoo.haproxy).rows());
-    let names: Vec<String> = walk.iter().take(40).map(|varbind| dotted(&varbind.oid)).collect();
+    let names: Vec<String> = walk.iter().take(40).map(Varbind::dotted).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let output = snmp.tool("snmpget", &[], &names).unwrap();
     assert!(output.stderr.contains("tooBig"), "{output:?}");

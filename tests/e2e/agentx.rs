@@ -108,7 +108,7 @@ fn the_walk_is_that_of_dump_over_a_unix_socket_and_over_tcp() {
 fn check_gets(snmpd: &Snmpd, walk: &[Varbind]) {
     let (client, root) = (snmpd.client(), ROOTS[0]);
     let some: Vec<&Varbind> = walk.iter().step_by(7).collect();
-    let names: Vec<String> = some.iter().map(|varbind| dotted(&varbind.oid)).collect();
+    let names: Vec<String> = some.iter().map(|varbind| varbind.dotted()).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let got: Vec<Varbind> = names.chunks(40).flat_map(|names| client.get(names).unwrap()).collect();
     assert!(got.iter().eq(some.iter().copied()), "get differs from the walk");
@@ -141,7 +141,7 @@ fn check_many_columns(snmpd: &Snmpd, walk: &[Varbind]) {
     let expected: Vec<String> = (0..3)
         .flat_map(|row| {
             let cell = move |name: &&str| walk.iter().filter(|cell| cell.oid.starts_with(&arcs(name))).nth(row);
-            names.iter().filter_map(cell).map(|cell| dotted(&cell.oid)).collect::<Vec<_>>()
+            names.iter().filter_map(cell).map(|cell| cell.dotted()).collect::<Vec<_>>()
         })
         .collect();
     assert_eq!(first, expected[..first.len()]);
@@ -382,8 +382,4 @@ fn flood(mut stream: UnixStream) {
     let header = [1, 6, 0x10, 0, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 8];
     let request = [&header[..], &[0; 8]].concat().repeat(1000);
     while stream.write_all(&request).is_ok() {}
-}
-
-fn dotted(oid: &[u32]) -> String {
-    oid.iter().map(|arc| format!(".{arc}")).collect()
 }

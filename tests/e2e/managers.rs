@@ -1,6 +1,7 @@
 //! lbStats as managers see it: net-snmp's tools over SNMPv2c and v3, pysnmp, and Prometheus's snmp_exporter.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -24,7 +25,7 @@ fn the_tools_of_net_snmp_agree_over_v2c_and_v3() {
     let (_zoo, snmpd, walk) = settled();
     let client = snmpd.client();
     let expected = succeeded(client.tool("snmpwalk", &["-On"], &[ROOTS[0]]).unwrap());
-    let names: Vec<String> = walk.iter().map(|varbind| dotted(&varbind.oid)).collect();
+    let names: Vec<String> = walk.iter().map(Varbind::dotted).collect();
     for version in [&[][..], &MONITOR] {
         let with = |options: &[&'static str]| [version, &["-On"], options].concat();
         let walked = succeeded(client.tool("snmpwalk", &with(&[]), &[ROOTS[0]]).unwrap());
@@ -80,16 +81,21 @@ fn snmptable_shows_every_number_in_its_row_and_column() {
 
 #[test]
 fn pysnmp_walks_everything_without_a_time_out_or_a_step_back() {
+    let (_zoo, snmpd, walk) = settled();
+    walk_with_pysnmp(snmpd.address(), &[], &walk);
+}
+
+/// Walks lbStats with pysnmp, which is to find what is expected; with version 2c, or as this user with this passphrase.
+pub(crate) fn walk_with_pysnmp(agent: SocketAddr, user: &[&str], expected: &[Varbind]) {
     let python = match pysnmp() {
         Ok(python) => python,
         Err(error) => return skipped("pysnmp", &format!("{error:#}")),
     };
-    let (_zoo, snmpd, walk) = settled();
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("e2e/walk.py");
-    let (host, port) = (snmpd.address().ip().to_string(), snmpd.address().port().to_string());
-    let output = run(python, |command| command.arg(script).args([&host, &port, &ROOTS[0][1..]])).unwrap();
-    let output = succeeded(output);
-    let expected: Vec<String> = walk.iter().map(as_pysnmp_prints).collect();
+    let (host, port) = (agent.ip().to_string(), agent.port().to_string());
+    let arguments = [&[&host, &port, &ROOTS[0][1..]], user].concat();
+    let output = succeeded(run(python, |command| command.arg(script).args(arguments)).unwrap());
+    let expected: Vec<String> = expected.iter().map(as_pysnmp_prints).collect();
     let walks: Vec<Vec<&str>> = output.split("\n\n").map(|walk| walk.lines().collect()).collect();
     assert_eq!(walks.len(), 2, "{output}");
     assert_eq!(walks[0], expected, "with GetNext");
@@ -180,10 +186,6 @@ fn succeeded(output: Output) -> String {
     output.stdout.split_inclusive('\n').filter(|line| !line.ends_with(end)).collect()
 }
 
-fn dotted(oid: &[u32]) -> String {
-    oid.iter().map(|arc| format!(".{arc}")).collect()
-}
-
 /// A number in decimal; a text is none.
 fn printed(value: &SnmpValue) -> Option<String> {
     match value {
@@ -194,7 +196,7 @@ fn printed(value: &SnmpValue) -> Option<String> {
     }
 }
 
-pub(crate) fn as_pysnmp_prints(varbind: &Varbind) -> String {
+fn as_pysnmp_prints(varbind: &Varbind) -> String {
     let lbstatd_tests::Answer::Value(value) = &varbind.answer else { panic!("{varbind:?}") };
     let kind = match value {
         SnmpValue::Integer(_) => "Integer",
@@ -206,11 +208,11 @@ pub(crate) fn as_pysnmp_prints(varbind: &Varbind) -> String {
         SnmpValue::OctetString(octets) => octets.iter().map(|octet| format!("{octet:02x}")).collect(),
         number => printed(number).unwrap(),
     };
-    format!("{}\t{kind}\t{text}", &dotted(&varbind.oid)[1..])
+    format!("{}\t{kind}\t{text}", &varbind.dotted()[1..])
 }
 
 /// The Python of an environment of its own that has pysnmp.
-pub(crate) fn pysnmp() -> Result<std::path::PathBuf> {
+fn pysnmp() -> Result<std::path::PathBuf> {
     let environment = kept("pysnmp", |folder| {
         for (program, arguments) in [
             (Path::new("python3"), &["-m", "venv", "."][..]),
@@ -228,7 +230,7 @@ pub(crate) fn pysnmp() -> Result<std::path::PathBuf> {
 }
 
 /// Starts it with the module that its own generator makes from the MIB.
-fn snmp_exporter(root: &Path, dir: &Path) -> Result<(Process, std::net::SocketAddr)> {
+fn snmp_exporter(root: &Path, dir: &Path) -> Result<(Process, SocketAddr)> {
     let module = "modules: {lbstats: {walk: [lbStats], version: 2, auth: {community: public}}}\n";
     std::fs::write(dir.join("generator.yml"), module)?;
     let mibs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../mibs").canonicalize()?;

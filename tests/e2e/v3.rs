@@ -10,9 +10,8 @@ use lbstatd_tests::{Lbstatd, LbstatdConfig, Level, Output, Snmp, address, lbstat
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use crate::managers::pysnmp;
+use crate::managers::walk_with_pysnmp;
 use crate::reading::{ROOTS, arcs};
-use crate::skip::skipped;
 use crate::zoo::{self, Zoo};
 
 const AUTH: &str = "an authentication phrase";
@@ -189,20 +188,12 @@ fn each_user_sees_its_view_from_its_level_on() {
 
 #[test]
 fn pysnmp_walks_authenticated() {
-    let python = match pysnmp() {
-        Ok(python) => python,
-        Err(error) => return skipped("pysnmp", &format!("{error:#}")),
-    };
     let (zoo, state, at) = (zoo::start(Level::User), State::new(), address());
     // Its privacy takes a package of its own.
     state.add("monitor", &["--level", "authNoPriv"]);
     let _lbstatd = state.run(&zoo, at);
     let walk = Snmp::new(at).unwrap().bulk_walk(ROOTS[0]).unwrap();
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("e2e/walk_v3.py");
-    let arguments = [&at.ip().to_string(), &at.port().to_string(), &ROOTS[0][1..], "monitor", AUTH];
-    let walked = succeeded(run(python, |command| command.arg(script).args(arguments)).unwrap());
-    let expected: Vec<Vec<u32>> = walk.into_iter().map(|varbind| varbind.oid).collect();
-    assert_eq!(walked.lines().map(arcs).collect::<Vec<_>>(), expected);
+    walk_with_pysnmp(at, &["monitor", AUTH], &walk);
 }
 
 #[test]

@@ -85,13 +85,13 @@ fn get_and_get_next_find_the_same_cells_as_a_walk() {
     assert_eq!(client.walk(root).unwrap(), walk, "snmpwalk and snmpbulkwalk differ");
 
     let some: Vec<&Varbind> = walk.iter().step_by(7).collect();
-    let names: Vec<String> = some.iter().map(|varbind| dotted(&varbind.oid)).collect();
+    let names: Vec<String> = some.iter().map(|varbind| varbind.dotted()).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let got: Vec<Varbind> = names.chunks(40).flat_map(|names| client.get(names).unwrap()).collect();
     assert!(got.iter().eq(some.iter().copied()), "get differs from the walk");
 
     for pair in walk.windows(2).step_by(11) {
-        assert_eq!(client.get_next(&[&dotted(&pair[0].oid)]).unwrap(), [pair[1].clone()]);
+        assert_eq!(client.get_next(&[&pair[0].dotted()]).unwrap(), [pair[1].clone()]);
     }
     // Between rows, columns and tables, in the midst of an index, and beyond it.
     for place in ["", "2.1.3.1.9", "2.1.3.1.9.5", "2.1.13.1.4294967295", "3.1.1", "4.1.27.1", "4.1.27.1.9.9.0", "4"] {
@@ -210,7 +210,3 @@ const MOVES: [&str; 18] = [
     "Uptime", "Uptime_sec", "CurrConns", "CumConns", "CumReq", "ConnRate", "MaxConnRate", "SessRate", "MaxSessRate",
     "Tasks", "Run_queue", "Idle_pct", "lastchg", "downtime", "throttle", "weight", "chkfail", "chkdown",
 ];
-
-fn dotted(oid: &[u32]) -> String {
-    oid.iter().map(|arc| format!(".{arc}")).collect()
-}

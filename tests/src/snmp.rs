@@ -53,6 +53,13 @@ pub enum SnmpValue {
     Other(String),
 }
 
+impl Varbind {
+    /// The object identifier with a dot in front of each arc.
+    pub fn dotted(&self) -> String {
+        self.oid.iter().map(|arc| format!(".{arc}")).collect()
+    }
+}
+
 /// Numeric identifiers, enumerations and time ticks, strings in hexadecimal on one line: no doubt about any octet.
 const EXACT: [&str; 5] = ["-On", "-Oe", "-Ot", "-Ox", "--hexOutputLength=0"];
 
