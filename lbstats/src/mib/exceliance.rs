@@ -3,7 +3,7 @@
 //! Names, OIDs and syntaxes are those that agents and managers of HAProxy Enterprise and ALOHA have used since 2016;
 //! the words are ours.
 
-use super::{base_syntax, push_group, push_indexed, push_object, syntax};
+use super::{push_conformance, push_group, push_indexed, push_object, push_row_type, syntax};
 use crate::schema::{self, Column, Syntax, TableSchema};
 
 const TABLES: [&TableSchema; 4] = [&schema::PROCESS, &schema::FRONTEND, &schema::BACKEND, &schema::SERVER];
@@ -107,10 +107,7 @@ fn push_table(mib: &mut String, table: &TableSchema) {
     let index = format!("    INDEX       {{ {} }}\n", index.join(", "));
     push_indexed(mib, &entry, &row_type, "not-accessible", &meaning, &index, &place);
 
-    let members: Vec<String> = (table.mib_columns().iter())
-        .map(|column| format!("    {:<31} {}", column.name, base_syntax(column.syntax)))
-        .collect();
-    mib.push_str(&format!("{row_type} ::= SEQUENCE {{\n{}\n}}\n\n", members.join(",\n")));
+    push_row_type(mib, &row_type, table);
 
     let source = if std::ptr::eq(table, &schema::PROCESS) { "show info" } else { "show stat" };
     for column in table.mib_columns() {
@@ -201,22 +198,12 @@ fn conformance(mib: &mut String) {
     push_group(mib, "alTrapGroup", &["alTrapId", "alTrapMsg", "alTrapName"], "What notifications carry.", "algroups 2");
     let names = PRODUCT.map(|(name, _)| name);
     push_group(mib, "alProductGroup", &names, "What the product is called.", "algroups 3");
-    let groups = TABLES.map(|table| format!("{}Group", table.name.trim_end_matches("Table")));
-    for (table, group) in TABLES.iter().zip(&groups) {
-        let names: Vec<&str> = table.mib_columns().iter().map(|column| column.name).collect();
-        let place = format!("lbGroups {}", table.arc);
-        push_group(mib, group, &names, &format!("The columns of {}.", table.name), &place);
-    }
-    mib.push_str(&format!(
-        r#"lbCompliance MODULE-COMPLIANCE
-    STATUS      current
-    DESCRIPTION
-        "What an agent for HAProxy has to serve."
-    MODULE
-        MANDATORY-GROUPS {{
-            {}
-        }}
-        GROUP alTrapGroup
+    let groups = TABLES.map(|table| (table, format!("{}Group", table.name.trim_end_matches("Table"))));
+    let meaning = |table: &TableSchema| format!("The columns of {}.", table.name);
+    push_conformance(mib, "lb", &groups, meaning, ("What an agent for HAProxy has to serve.", OPTIONAL_GROUPS));
+}
+
+const OPTIONAL_GROUPS: &str = r#"        GROUP alTrapGroup
         DESCRIPTION
             "For agents that send notifications."
         GROUP alTrapNotifGroup
@@ -225,12 +212,7 @@ fn conformance(mib: &mut String) {
         GROUP alProductGroup
         DESCRIPTION
             "For agents that managers shall take for an ALOHA."
-    ::= {{ lbCompliances 1 }}
-
-"#,
-        groups.join(",\n            ")
-    ));
-}
+"#;
 
 #[cfg(test)]
 mod tests {

@@ -1,6 +1,6 @@
 //! LBSTATD-MIB: what the kernel counts, and how the daemon fares.
 
-use super::{base_syntax, push_group, push_indexed, push_object, syntax};
+use super::{push_conformance, push_indexed, push_object, push_row_type, syntax};
 use crate::schema::{Column, MetricKind, Module, TABLES, TableSchema};
 
 /// The text of the module LBSTATD-MIB (SMIv2, RFC 2578 to 2580) under this root: see
@@ -10,7 +10,9 @@ pub fn lbstatd(root: &[u32]) -> String {
     for table in tables() {
         if table.index == 0 { push_scalars(&mut mib, table) } else { push_table(&mut mib, table) }
     }
-    conformance(&mut mib);
+    let groups: Vec<_> = tables().map(|table| (table, format!("{}Group", stem(table)))).collect();
+    let meaning = |table: &TableSchema| format!("What is served of {}.", table.row);
+    push_conformance(&mut mib, "lbstatd", &groups, meaning, ("What lbstatd serves.", ""));
     mib.push_str("END\n");
     mib
 }
@@ -117,10 +119,7 @@ fn push_table(mib: &mut String, table: &TableSchema) {
     let index = format!("    INDEX {{\n        {}\n    }}\n", index.join(",\n        "));
     push_indexed(mib, &entry, &row_type, "not-accessible", &meaning, &index, &format!("{name} 1"));
 
-    let members: Vec<String> = (table.mib_columns().iter())
-        .map(|column| format!("    {:<31} {}", column.name, base_syntax(column.syntax)))
-        .collect();
-    mib.push_str(&format!("{row_type} ::= SEQUENCE {{\n{}\n}}\n\n", members.join(",\n")));
+    push_row_type(mib, &row_type, table);
 
     for (place, column) in table.mib_columns().iter().enumerate() {
         let arc = column.arc.expect("a column of the MIB has an arc");
@@ -141,29 +140,6 @@ fn meaning_of(column: &Column) -> String {
         None => String::new(),
     };
     format!("{}{unit}.{which}", column.help)
-}
-
-fn conformance(mib: &mut String) {
-    let groups: Vec<String> = tables().map(|table| format!("{}Group", stem(table))).collect();
-    for (table, group) in tables().zip(&groups) {
-        let names: Vec<&str> = table.served().map(|(_, column)| column.name).collect();
-        let meaning = format!("What is served of {}.", table.row);
-        push_group(mib, group, &names, &meaning, &format!("lbstatdGroups {}", table.arc));
-    }
-    mib.push_str(&format!(
-        r#"lbstatdCompliance MODULE-COMPLIANCE
-    STATUS      current
-    DESCRIPTION
-        "What lbstatd serves."
-    MODULE
-        MANDATORY-GROUPS {{
-            {}
-        }}
-    ::= {{ lbstatdCompliances 1 }}
-
-"#,
-        groups.join(",\n            ")
-    ));
 }
 
 #[cfg(test)]

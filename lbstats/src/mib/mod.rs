@@ -3,7 +3,7 @@
 mod exceliance;
 mod lbstatd;
 
-use crate::schema::{LBSTATD_ROOT, Syntax};
+use crate::schema::{LBSTATD_ROOT, Syntax, TableSchema};
 
 pub use exceliance::exceliance;
 pub use lbstatd::lbstatd;
@@ -70,6 +70,35 @@ fn push_description(mib: &mut String, text: &str) {
         column += word.len();
     }
     mib.push_str("\"\n");
+}
+
+/// The members of a table's rows.
+fn push_row_type(mib: &mut String, row_type: &str, table: &TableSchema) {
+    let members: Vec<String> = (table.mib_columns().iter())
+        .map(|column| format!("    {:<31} {}", column.name, base_syntax(column.syntax)))
+        .collect();
+    mib.push_str(&format!("{row_type} ::= SEQUENCE {{\n{}\n}}\n\n", members.join(",\n")));
+}
+
+/// A group for each table, as it is called, of what is served of it; then the compliance that wants all of these and
+/// says the rest by itself. Both stand below objects whose names begin with `prefix`.
+fn push_conformance(
+    mib: &mut String,
+    prefix: &str,
+    groups: &[(&TableSchema, String)],
+    meaning: impl Fn(&TableSchema) -> String,
+    (wanted, rest): (&str, &str),
+) {
+    for (table, group) in groups {
+        let objects: Vec<&str> = table.served().map(|(_, column)| column.name).collect();
+        push_group(mib, group, &objects, &meaning(table), &format!("{prefix}Groups {}", table.arc));
+    }
+    let groups: Vec<&str> = groups.iter().map(|(_, group)| group.as_str()).collect();
+    mib.push_str(&format!("{prefix}Compliance MODULE-COMPLIANCE\n    STATUS      current\n"));
+    push_description(mib, wanted);
+    let groups = groups.join(",\n            ");
+    mib.push_str(&format!("    MODULE\n        MANDATORY-GROUPS {{\n            {groups}\n        }}\n{rest}"));
+    mib.push_str(&format!("    ::= {{ {prefix}Compliances 1 }}\n\n"));
 }
 
 fn push_group(mib: &mut String, name: &str, objects: &[&str], meaning: &str, place: &str) {
