@@ -175,12 +175,11 @@ impl Drop for Running {
 impl Newest {
     /// The columns of the newest snapshot: those that another worker made already, if there are any.
     fn columns(&self) -> Arc<Columns> {
-        let view = View::unless_older(self.published.load(), self.max_age).through(&self.tree);
-        let columns = self.columns.load_full();
-        if columns.are_of(&view) {
+        let (snapshot, columns) = (self.published.load(), self.columns.load_full());
+        if columns.view().is_still(&snapshot, self.max_age) {
             return columns;
         }
-        let columns = Arc::new(Columns::new(view));
+        let columns = Arc::new(Columns::new(View::unless_older(snapshot, self.max_age).through(&self.tree)));
         self.columns.store(columns.clone());
         columns
     }

@@ -39,9 +39,7 @@ impl View {
 
     /// The same, without lbStats if HAProxy's tables were read longer ago than `max_age`, or never.
     pub fn unless_older(snapshot: Arc<Snapshot>, max_age: Duration) -> Self {
-        let oldest = u64::try_from(max_age.as_micros()).unwrap_or(u64::MAX);
-        let young = |read: u64| unix_micros().saturating_sub(read) <= oldest;
-        Self { stale: !snapshot.haproxy_read.is_some_and(young), ..Self::new(snapshot) }
+        Self { stale: is_stale(&snapshot, max_age), ..Self::new(snapshot) }
     }
 
     /// This view through another tree.
@@ -53,6 +51,11 @@ impl View {
     /// The snapshot it shows.
     pub fn snapshot(&self) -> &Arc<Snapshot> {
         &self.snapshot
+    }
+
+    /// Whether it is what [`View::unless_older`] makes of this snapshot now.
+    pub fn is_still(&self, snapshot: &Arc<Snapshot>, max_age: Duration) -> bool {
+        Arc::ptr_eq(&self.snapshot, snapshot) && self.stale == is_stale(snapshot, max_age)
     }
 
     /// Whether the other shows the same cells of the same snapshot.
@@ -179,6 +182,12 @@ impl View {
     fn table(&self, branch: usize) -> &Table {
         (self.branches()[branch].table)(&self.snapshot)
     }
+}
+
+/// Whether HAProxy's tables were read longer ago than this, or never.
+fn is_stale(snapshot: &Snapshot, max_age: Duration) -> bool {
+    let oldest = u64::try_from(max_age.as_micros()).unwrap_or(u64::MAX);
+    snapshot.haproxy_read.is_none_or(|read| unix_micros().saturating_sub(read) > oldest)
 }
 
 #[cfg(test)]
@@ -317,15 +326,20 @@ mod tests {
         let mut snapshot = sample::snapshot(&Ids { processes: vec![1], ..Ids::default() });
         snapshot.generation = 7;
         let hour = Duration::from_secs(3600);
-        for (read, rows) in [(None, false), (Some(unix_micros()), true), (Some(unix_micros() - 3_601_000_000), false)] {
+        for (read, rows) in
+            [(None, false), (Some(unix_micros() - 1_000_000), true), (Some(unix_micros() - 3_601_000_000), false)]
+        {
             snapshot.haproxy_read = read;
-            let view = View::unless_older(Arc::new(snapshot.clone()), hour);
+            let snapshot = Arc::new(snapshot.clone());
+            let view = View::unless_older(snapshot.clone(), hour);
             let [mut pid, mut generation] = [LBSTATS_ROOTS[1], LBSTATD_ROOT].map(Oid::from);
             pid.extend(&[1, 1, 1, 1]);
             generation.extend(&[1, 8, 1, 0]);
             assert_eq!(view.get(&pid), rows.then_some(Value::Integer(1)), "read at {read:?}");
             assert_eq!(view.get(&generation), Some(Value::Counter64(7)));
             assert_eq!(view.next(LBSTATS_ROOTS[0], &mut Oid::default()).is_some(), rows);
+            assert!(view.is_still(&snapshot, hour) && !view.is_still(&Arc::new(Snapshot::clone(&snapshot)), hour));
+            assert_eq!(view.is_still(&snapshot, Duration::from_millis(500)), !rows, "what has aged since");
         }
     }
 

@@ -43,11 +43,6 @@ impl Columns {
         Self { view, first, columns }
     }
 
-    /// Whether they are of this view.
-    pub fn are_of(&self, view: &View) -> bool {
-        self.view.is(view)
-    }
-
     /// The view they are of.
     pub fn view(&self) -> &View {
         &self.view
