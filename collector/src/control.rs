@@ -16,9 +16,9 @@ use anyhow::{Context, bail};
 use lbstats::Snapshot;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
+use crate::accept;
 use crate::publish::Published;
 
 /// Where the daemon listens unless told otherwise.
@@ -81,25 +81,15 @@ pub fn bind(path: &Path, mode: u32) -> anyhow::Result<Listener> {
 /// The runtime's, when it cannot watch the socket.
 pub async fn serve(listener: Listener, published: Arc<Published>) -> io::Result<Infallible> {
     let socket = UnixListener::from_std(listener.socket.try_clone()?)?;
-    let permits = Arc::new(Semaphore::new(CLIENTS));
-    loop {
-        let permit = permits.clone().acquire_owned().await.expect("the semaphore is never closed");
-        let stream = match socket.accept().await {
-            Ok((stream, _)) => stream,
-            Err(error) => {
-                tracing::warn!("cannot accept a command: {error}");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-                continue;
-            }
-        };
+    let serve = |(stream, _)| {
         let published = published.clone();
-        tokio::spawn(async move {
+        async move {
             if let Err(error) = answer(stream, &published).await {
                 tracing::debug!("control socket: {error}");
             }
-            drop(permit);
-        });
-    }
+        }
+    };
+    Ok(accept::each(CLIENTS, "a command", || socket.accept(), serve).await)
 }
 
 async fn answer(stream: UnixStream, published: &Published) -> io::Result<()> {

@@ -14,8 +14,8 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 
+use crate::accept;
 use crate::prometheus;
 use crate::publish::Published;
 
@@ -44,29 +44,18 @@ pub fn bind(address: SocketAddr) -> anyhow::Result<BlockingListener> {
 /// The runtime's, when it cannot watch the socket.
 pub async fn serve(listener: BlockingListener, published: Arc<Published>) -> io::Result<Infallible> {
     let listener = TcpListener::from_std(listener)?;
-    let permits = Arc::new(Semaphore::new(CONNECTIONS));
-    loop {
-        let permit = permits.clone().acquire_owned().await.expect("the semaphore is never closed");
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
-            Err(error) => {
-                // Out of file descriptors, most likely: without a pause this loop would spin.
-                tracing::warn!("cannot accept a Prometheus connection: {error}");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-                continue;
-            }
-        };
+    let serve = |(stream, _)| {
         let published = published.clone();
-        tokio::spawn(async move {
+        async move {
             let service = service_fn(|request| answer(request, published.clone()));
             let mut http = http1::Builder::new();
             http.timer(TokioTimer::new()).header_read_timeout(HEAD_DEADLINE);
             if let Err(error) = http.serve_connection(TokioIo::new(stream), service).await {
                 tracing::debug!("Prometheus connection: {error}");
             }
-            drop(permit);
-        });
-    }
+        }
+    };
+    Ok(accept::each(CONNECTIONS, "a Prometheus connection", || listener.accept(), serve).await)
 }
 
 async fn answer(request: Request<Incoming>, published: Arc<Published>) -> Result<Response<Full<Bytes>>, Infallible> {

@@ -1,5 +1,6 @@
 //! The daemon as a library: sources, the tick that joins them into snapshots, and the faces that are not SNMP.
 
+mod accept;
 pub mod agentx;
 mod backoff;
 pub mod collect;
