@@ -9,6 +9,7 @@
 //! The eBPF programs are loaded once, beside the first readings. If that fails it is not tried again: rights and kernels
 //! do not change under a running process, so whoever mends them restarts it.
 
+mod histograms;
 mod join;
 mod listeners;
 mod merge;

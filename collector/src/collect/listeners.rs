@@ -8,11 +8,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use lbstats::schema::LISTENER;
-use lbstats::{Field, Histogram, Table, TableBuilder};
+use lbstats::{Field, Table, TableBuilder};
 
+use super::histograms::Histograms;
 use super::windows::{Peaks, Recent};
 use crate::haproxy::Listen;
-use crate::kernel::{self, Listener};
+use crate::kernel::Listener;
 
 /// The windows over which the peak of an accept queue is shown, and the columns they stand in.
 const WINDOWS: [(&str, Duration); 3] = [
@@ -40,7 +41,7 @@ struct Kept {
     backlog: Peaks,
     /// Connections accepted a second, from one sample to the next.
     rate: Peaks,
-    /// Of handshake, rtt, lifetime, accept_wait.
+    /// Of the histograms, in order.
     recent: [Recent; 4],
 }
 
@@ -48,8 +49,7 @@ struct Kept {
 struct Derived {
     backlog_peaks: [u64; 3],
     accept_rate_peak: u64,
-    histograms: [Option<Histogram>; 4],
-    recent: [Option<Histogram>; 4],
+    histograms: Histograms<4>,
 }
 
 /// The frontend of each address.
@@ -98,19 +98,16 @@ impl Kept {
             );
         }
         self.last = Some((now, listener.accepted));
-        let histograms =
-            [Some(&listener.handshake), Some(&listener.rtt), Some(&listener.lifetime), listener.accept_wait.as_ref()];
-        let histograms = histograms.map(|histogram| histogram.map(histogram_of));
-        let mut recent = self.recent.iter_mut().zip(&histograms);
-        let recent = std::array::from_fn(|_| {
-            let (recent, histogram) = recent.next()?;
-            histogram.as_ref().map(|histogram| recent.since(now, histogram, MINUTE))
-        });
+        let histograms = [
+            ("handshake", Some(&listener.handshake)),
+            ("rtt", Some(&listener.rtt)),
+            ("lifetime", Some(&listener.lifetime)),
+            ("accept_wait", listener.accept_wait.as_ref()),
+        ];
         Derived {
             backlog_peaks: WINDOWS.map(|(_, window)| self.backlog.over(now, window)),
             accept_rate_peak: self.rate.over(now, MINUTE),
-            histograms,
-            recent,
+            histograms: Histograms::take(histograms, &mut self.recent, now),
         }
     }
 }
@@ -153,12 +150,6 @@ fn per_second(count: u64, time: Duration) -> u64 {
     u64::try_from(rate).unwrap_or(u64::MAX)
 }
 
-/// The kernel's histogram as the model's: the same buckets.
-pub(super) fn histogram_of(histogram: &kernel::Histogram) -> Histogram {
-    const { assert!(kernel::HISTOGRAM_BUCKETS == lbstats::BUCKETS && kernel::LIFETIME_SCALE == 64) };
-    Histogram { buckets: histogram.buckets, sum: histogram.sum }
-}
-
 /// The columns of an index that say which address it is: see [`LISTENER`].
 pub(super) struct AddressColumns {
     kind: u64,
@@ -190,32 +181,11 @@ impl AddressColumns {
     }
 }
 
-/// A percentile column such as `rtt_p99`: the histogram's name, and the percentile.
-pub(super) fn percentile(source: &str) -> Option<(&str, u64)> {
-    let (name, percent) = source.rsplit_once("_p")?;
-    Some((name, percent.parse().ok()?))
-}
-
-/// A number of microseconds of a histogram whose bounds are in units of `unit` microseconds.
-pub(super) fn percentile_field<'a>(histogram: Option<&Histogram>, percent: u64, unit: u64) -> Field<'a> {
-    let value = histogram.and_then(|histogram| histogram.percentile(percent));
-    value.map_or(Field::Absent, |value| Field::Number(value.saturating_mul(unit)))
-}
-
 fn push(builder: &mut TableBuilder, listener: &Listener, proxy: &str, derived: &Derived) {
-    const HISTOGRAMS: [&str; 4] = ["handshake", "rtt", "lifetime", "accept_wait"];
     let address = AddressColumns::of(listener.address);
-    let place = |name: &str| HISTOGRAMS.iter().position(|histogram| *histogram == name);
     let row = builder.push(|_, column| {
-        if let Some(field) = address.field(column.source) {
+        if let Some(field) = address.field(column.source).or_else(|| derived.histograms.field(column.source)) {
             return field;
-        }
-        if let Some(histogram) = place(column.source) {
-            return derived.histograms[histogram].as_ref().map_or(Field::Absent, Field::Histogram);
-        }
-        if let Some((name, percent)) = percentile(column.source) {
-            let histogram = place(name).and_then(|place| derived.recent[place].as_ref());
-            return percentile_field(histogram, percent, if name == "lifetime" { kernel::LIFETIME_SCALE } else { 1 });
         }
         match column.source {
             "proxy" => Field::Text(proxy.as_bytes()),

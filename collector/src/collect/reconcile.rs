@@ -21,7 +21,7 @@ use crate::haproxy::Bound;
 use crate::kernel::Listener;
 
 /// More addresses than the kernel's part ever remembers.
-pub(super) const MAX_REMEMBERED: usize = 1 << 16;
+const MAX_REMEMBERED: usize = 1 << 16;
 
 /// Comparisons after the first, or after a reload, within which the two counts are brought together.
 const SETTLING: u32 = 10;
@@ -32,12 +32,16 @@ pub(super) struct Counter {
     last: Option<(Option<u32>, u64)>,
 }
 
+/// Totals of the kernel by address, as they were last sampled; none before the first sample. The kernel's total goes on
+/// where an address is used again, so that one that is gone is not forgotten.
+#[derive(Default)]
+pub(super) struct Growth(Option<HashMap<Key, u64>>);
+
 /// What is kept of the frontends from one sample to the next.
 #[derive(Default)]
 pub(super) struct Frontends {
-    /// What each listener had accepted when it was last sampled; none before the first sample. The kernel's total goes
-    /// on where an address is listened on again, so that one that is gone is not forgotten.
-    accepted: Option<HashMap<Key, u64>>,
+    /// What the listeners have accepted.
+    accepted: Growth,
     /// HAProxy's `conn_tot`, by the place of its socket, process number and name.
     connections: HashMap<(usize, u32, String), Counter>,
     /// By name.
@@ -91,6 +95,24 @@ impl Counter {
     }
 }
 
+impl Growth {
+    /// How much each total of a sample has grown since the last one, in order; 0 at the first. One that is new counted
+    /// from nothing.
+    pub(super) fn of(&mut self, totals: &[(Key, u64)]) -> Vec<u64> {
+        let first = self.0.is_none();
+        let last = self.0.get_or_insert_default();
+        if last.len() > MAX_REMEMBERED {
+            let there: HashSet<Key> = totals.iter().map(|(key, _)| *key).collect();
+            last.retain(|key, _| there.contains(key));
+        }
+        let grown = |&(key, total): &(Key, u64)| {
+            let before = last.insert(key, total).unwrap_or(0);
+            if first { 0 } else { total.saturating_sub(before) }
+        };
+        totals.iter().map(grown).collect()
+    }
+}
+
 impl Frontends {
     /// The rows after a sample; `said` is what each stats socket last said, by its place.
     pub(super) fn join(&mut self, sample: &[Listener], names: &Names<'_>, said: &[(usize, Arc<Kept>)]) -> Table {
@@ -139,19 +161,13 @@ impl Frontends {
 
     /// Adds to each frontend what its listeners have accepted since the last sample.
     fn count(&mut self, sample: &[Listener], names: &Names<'_>, seen: &mut BTreeMap<&str, Seen>) {
-        let first = self.accepted.is_none();
-        let accepted = self.accepted.get_or_insert_default();
-        if accepted.len() > MAX_REMEMBERED {
-            let there: HashSet<Key> = sample.iter().map(|listener| (listener.namespace, listener.address)).collect();
-            accepted.retain(|key, _| there.contains(key));
-        }
-        for listener in sample {
-            // One that is new since the last sample counted from nothing.
-            let before = accepted.insert((listener.namespace, listener.address), listener.accepted).unwrap_or(0);
+        let totals = sample.iter().map(|listener| ((listener.namespace, listener.address), listener.accepted));
+        let grown = self.accepted.of(&totals.collect::<Vec<_>>());
+        for (listener, grown) in sample.iter().zip(grown) {
             let Some(seen) = names.of(listener).and_then(|name| seen.get_mut(name)) else { continue };
             seen.listeners += 1;
             seen.backlog += listener.backlog;
-            seen.accepted += if first { 0 } else { listener.accepted.saturating_sub(before) };
+            seen.accepted += grown;
         }
     }
 }

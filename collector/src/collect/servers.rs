@@ -7,35 +7,30 @@
 //! Health checks connect like traffic does. HAProxy counts the connections it tries for traffic (`connect`); what the
 //! kernel counts beyond that is shown as unattributed.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use lbstats::schema::{KERNEL_SERVER, SERVER};
-use lbstats::{Field, Histogram, Table, TableBuilder};
+use lbstats::{Field, Table, TableBuilder};
 
-use super::listeners::{AddressColumns, Key, histogram_of, percentile, percentile_field, place};
-use super::reconcile::{Counter, MAX_REMEMBERED};
+use super::histograms::Histograms;
+use super::listeners::{AddressColumns, Key, place};
+use super::reconcile::{Counter, Growth};
 use super::socket::Kept;
 use super::windows::Recent;
-use crate::kernel::{self, Server};
-
-const MINUTE: Duration = Duration::from_secs(60);
-const HISTOGRAMS: [&str; 3] = ["connect", "rtt", "lifetime"];
+use crate::kernel::Server;
 
 /// What is kept of the servers from one sample to the next.
 #[derive(Default)]
 pub(super) struct Servers {
     recent: HashMap<Key, [Recent; 3]>,
-    /// What each had when it was last sampled; one that is gone may come back, and its total goes on then.
-    connects: HashMap<Key, u64>,
+    connects: Growth,
     /// HAProxy's `connect` of each server, by the place of its socket, backend and name.
     attempts: HashMap<(usize, String, String), Counter>,
     /// By address, since both counts are known: what the kernel counted, and what HAProxy did.
     counted: HashMap<(IpAddr, u16), Counted>,
-    /// Whether there was a sample before.
-    begun: bool,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -58,16 +53,9 @@ impl Servers {
     pub(super) fn join(&mut self, sample: &[Server], said: &[(usize, Arc<Kept>)], now: Duration) -> Table {
         let names = self.names(said);
         let mut recent = std::mem::take(&mut self.recent);
-        if self.connects.len() > MAX_REMEMBERED {
-            let there: HashSet<Key> = sample.iter().map(|server| (server.namespace, server.address)).collect();
-            self.connects.retain(|key, _| there.contains(key));
-        }
+        let connects: Vec<(Key, u64)> = sample.iter().map(|server| (key(server), server.connects)).collect();
         let mut counted = HashMap::new();
-        for server in sample {
-            let key = (server.namespace, server.address);
-            // One that is new since the last sample counted from nothing.
-            let before = self.connects.insert(key, server.connects).unwrap_or(0);
-            let grown = if self.begun { server.connects.saturating_sub(before) } else { 0 };
+        for (server, grown) in sample.iter().zip(self.connects.of(&connects)) {
             let place = place(server.address);
             let before = self.counted.get(&place).copied().unwrap_or_default();
             counted.entry(place).or_insert(before).connects += grown;
@@ -78,16 +66,14 @@ impl Servers {
             }
         }
         self.counted = counted;
-        self.begun = true;
         let mut builder = TableBuilder::new(&KERNEL_SERVER);
         for server in sample {
-            let key = (server.namespace, server.address);
-            let mut kept = recent.remove(&key).unwrap_or_default();
+            let mut kept = recent.remove(&key(server)).unwrap_or_default();
             let place = place(server.address);
             let named = names.get(&place);
             let counted = named.and_then(|named| named.attempts).and_then(|_| self.counted.get(&place));
             push(&mut builder, server, named, counted.copied(), &mut kept, now);
-            self.recent.insert(key, kept);
+            self.recent.insert(key(server), kept);
         }
         builder.finish().0
     }
@@ -115,6 +101,10 @@ impl Servers {
     }
 }
 
+fn key(server: &Server) -> Key {
+    (server.namespace, server.address)
+}
+
 /// Each server's `connect`, by backend and name.
 fn connects(servers: &Table) -> HashMap<(&str, &str), u64> {
     let [proxy, server, connect] =
@@ -133,24 +123,15 @@ fn push(
     now: Duration,
 ) {
     let address = AddressColumns::of(server.address);
-    let histograms = [&server.connect, &server.rtt, &server.lifetime].map(histogram_of);
-    let mut recent = kept.iter_mut().zip(&histograms).map(|(kept, histogram)| kept.since(now, histogram, MINUTE));
-    let recent: [Histogram; 3] = std::array::from_fn(|_| recent.next().unwrap_or(Histogram::EMPTY));
+    let histograms = [("connect", &server.connect), ("rtt", &server.rtt), ("lifetime", &server.lifetime)];
+    let histograms = Histograms::take(histograms.map(|(name, histogram)| (name, Some(histogram))), kept, now);
     let joined = |names: Option<&BTreeSet<&str>>| {
         names.map(|names| names.iter().copied().collect::<Vec<_>>().join(",")).unwrap_or_default()
     };
     let (proxies, servers) = (joined(named.map(|n| &n.proxies)), joined(named.map(|n| &n.servers)));
-    let place = |name: &str| HISTOGRAMS.iter().position(|histogram| *histogram == name);
     let row = builder.push(|_, column| {
-        if let Some(field) = address.field(column.source) {
+        if let Some(field) = address.field(column.source).or_else(|| histograms.field(column.source)) {
             return field;
-        }
-        if let Some(histogram) = place(column.source) {
-            return Field::Histogram(&histograms[histogram]);
-        }
-        if let Some((name, percent)) = percentile(column.source) {
-            let histogram = place(name).map(|place| &recent[place]);
-            return percentile_field(histogram, percent, if name == "lifetime" { kernel::LIFETIME_SCALE } else { 1 });
         }
         match column.source {
             "proxy" => Field::Text(proxies.as_bytes()),
