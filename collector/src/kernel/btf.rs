@@ -19,15 +19,6 @@ pub(crate) struct Btf<'a> {
     named: HashMap<&'a [u8], u32>,
 }
 
-/// A field of a structure.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Member {
-    /// Bytes from the start of the structure.
-    pub(crate) offset: u32,
-    /// Size in bytes.
-    pub(crate) size: u32,
-}
-
 /// Why a field was not found.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum BtfError {
@@ -67,18 +58,18 @@ impl<'a> Btf<'a> {
         Ok(btf)
     }
 
-    /// Finds a member of a structure or union by its dotted path. Members of anonymous structures and unions count as
-    /// members of what encloses them, as in C.
+    /// Where a member of a structure or union begins, in bytes, by its dotted path. Members of anonymous structures and
+    /// unions count as members of what encloses them, as in C.
     ///
     /// # Errors
     /// [`BtfError::NoType`], [`BtfError::NoMember`]; [`BtfError::WrongSize`] for a bit field, or if the member's size is
     /// not `size`.
-    pub(crate) fn member(&self, structure: &str, path: &str, size: u32) -> Result<Member, BtfError> {
+    pub(crate) fn member(&self, structure: &str, path: &str, size: u32) -> Result<u32, BtfError> {
         let (bits, id) = self.locate(structure, path)?;
         if bits % 8 != 0 || self.size(id) != Some(size) {
             return Err(BtfError::WrongSize(structure.to_owned(), path.to_owned(), size));
         }
-        Ok(Member { offset: bits / 8, size })
+        Ok(bits / 8)
     }
 
     /// Where a member begins, in bytes, whatever its size: an array without bounds has none.
@@ -344,14 +335,14 @@ mod tests {
     fn members_are_found_through_anonymous_ones_typedefs_and_dots() {
         let bytes = sample();
         let btf = Btf::parse(&bytes).unwrap();
-        let offset = |path, size| btf.member("outer", path, size).map(|member| member.offset);
+        let offset = |path, size| btf.member("outer", path, size);
         assert_eq!(offset("a", 4), Ok(0));
         assert_eq!(offset("b", 4), Ok(4));
         assert_eq!(offset("c.y", 4), Ok(8));
         assert_eq!(offset("c", 8), Ok(4));
         assert_eq!(offset("next", 8), Ok(16));
         assert_eq!(btf.enumerator("color", "GREEN"), Ok(7));
-        assert_eq!(btf.member("named", "list", 20).map(|member| member.offset), Ok(0));
+        assert_eq!(btf.member("named", "list", 20), Ok(0));
         assert_eq!((btf.place("outer", "c.y"), btf.size_of("outer")), (Ok(8), Ok(24)));
         assert_eq!(btf.parameters("call"), Ok(2));
         assert!(btf.parameters("outer").is_err());
@@ -361,7 +352,7 @@ mod tests {
     fn what_is_missing_is_named() {
         let bytes = sample();
         let btf = Btf::parse(&bytes).unwrap();
-        let error = |result: Result<Member, BtfError>| result.unwrap_err().to_string();
+        let error = |result: Result<u32, BtfError>| result.unwrap_err().to_string();
         assert_eq!(error(btf.member("nothing", "a", 4)), "the kernel has no type nothing");
         assert_eq!(error(btf.member("outer", "z", 4)), "the kernel's outer has no member z");
         assert_eq!(error(btf.member("outer", "c.z", 4)), "the kernel's outer has no member c.z");

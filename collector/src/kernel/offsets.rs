@@ -26,7 +26,7 @@ pub(super) fn running_kernel() -> Result<Offsets, KernelError> {
 }
 
 fn find(btf: &Btf<'_>) -> Result<Offsets, BtfError> {
-    let field = |structure, path, size| btf.member(structure, path, size).map(|member| member.offset);
+    let field = |structure, path, size| btf.member(structure, path, size);
     let optional = |structure, path, size| field(structure, path, size).unwrap_or(ABSENT);
     Ok(Offsets {
         family: field("sock_common", "skc_family", 2)?,

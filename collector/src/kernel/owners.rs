@@ -9,7 +9,7 @@
 //! connects before anybody can ask for it.
 
 use aya::{
-    Ebpf,
+    Ebpf, Pod,
     maps::{HashMap, MapData},
 };
 use lbstatd_ebpf_abi::Found;
@@ -98,19 +98,20 @@ impl Owners {
     }
 
     fn look_for(&mut self, processes: &[Process]) -> Result<(), KernelError> {
-        let before: Vec<u32> = self.wanted.keys().filter_map(Result::ok).collect();
-        let found: Vec<u32> = self.found.keys().filter_map(Result::ok).collect();
-        for pid in before {
-            let _ = self.wanted.remove(&pid);
-        }
-        for pid in found {
-            let _ = self.found.remove(&pid);
-        }
+        clear(&mut self.wanted);
+        clear(&mut self.found);
         for process in processes {
             let peer = process.peer.unwrap_or(0);
             self.wanted.insert(process.pid, peer, 0).map_err(failed("the map of wanted processes"))?;
         }
         Ok(())
+    }
+}
+
+fn clear<V: Pod>(map: &mut HashMap<MapData, u32, V>) {
+    let keys: Vec<u32> = map.keys().filter_map(Result::ok).collect();
+    for key in keys {
+        let _ = map.remove(&key);
     }
 }
 
