@@ -96,7 +96,7 @@ pub enum Pdu<'a> {
         /// Describes it, in text for people.
         description: &'a [u8],
     },
-    /// Ends a session, with its [`CloseReason`] (section 6.2.2).
+    /// Ends a session, with its [`CloseReason`](super::CloseReason) (section 6.2.2).
     Close(u8),
     /// Registers a region of the MIB (section 6.2.3).
     Register {
@@ -149,7 +149,7 @@ pub enum Pdu<'a> {
     Response {
         /// The master's sysUpTime, in hundredths of a second.
         uptime: u32,
-        /// 0, an error status of SNMP, or one of AgentX; see [`super::error`].
+        /// 0, an error status of SNMP, or one of AgentX; see [`ErrorStatus`](super::ErrorStatus).
         error: u16,
         /// Which variable binding the error is about, from 1; 0 for none.
         index: u16,
