@@ -189,6 +189,7 @@ fn push(builder: &mut TableBuilder, listener: &Listener, proxy: &str, derived: &
         }
         match column.source {
             "proxy" => Field::Text(proxy.as_bytes()),
+            "synack_retransmits" => listener.synack_retransmits.map_or(Field::Absent, Field::Number),
             "overflows" => listener.overflows.map_or(Field::Absent, Field::Number),
             "accept_rate_peak" => Field::Number(derived.accept_rate_peak),
             source => match WINDOWS.iter().position(|(name, _)| *name == source) {
@@ -215,7 +216,6 @@ fn number(listener: &Listener, source: &str) -> u64 {
         "segments_received" => listener.segments_received,
         "segments_sent" => listener.segments_sent,
         "retransmits" => listener.retransmits,
-        "synack_retransmits" => listener.synack_retransmits,
         "backlog" => listener.backlog,
         "backlog_limit" => listener.backlog_limit,
         "backlog_peak" => listener.backlog_peak.max(listener.backlog),
@@ -320,6 +320,8 @@ mod tests {
         }
         assert_eq!(number("rtt_p50"), None);
         assert_eq!(table.histogram(LISTENER.place("handshake").unwrap(), 0).unwrap().count(), 3);
+        // What the kernel does not let be seen.
+        assert_eq!((number("synack_retransmits"), number("accept_wait_p99")), (None, None));
         assert_eq!(table.histogram(LISTENER.place("accept_wait").unwrap(), 0), None);
     }
 

@@ -8,6 +8,7 @@ use aya::{
     programs::{BtfTracePoint, FExit, Iter, Program, ProgramError},
 };
 
+use lbstatd_ebpf_abi::ABSENT;
 use rustix::system::uname;
 
 use super::{Hook, HookState, KernelError, log, offsets};
@@ -45,7 +46,11 @@ pub(super) fn load(bytes: &[u8]) -> Result<Loaded, KernelError> {
     required("inet_sock_set_state", tracepoint(&mut ebpf, "inet_sock_set_state"))?;
     let destroy = tracepoint(&mut ebpf, "tcp_destroy_sock");
     let retransmit_synack = tracepoint(&mut ebpf, "tcp_retransmit_synack");
-    let accept = exit(&mut ebpf, "inet_csk_accept", &btf);
+    // Its program finds what the function returns behind so many arguments; behind any others it would see nothing.
+    let accept = match offsets.accept_arguments {
+        2 | 4 | ABSENT => state(exit(&mut ebpf, "inet_csk_accept", &btf)),
+        arguments => HookState::Unsupported(format!("this kernel's function takes {arguments} arguments")),
+    };
     required("iter_tcp", iterator(&mut ebpf, "iter_tcp", "tcp"))?;
     let task = iterator(&mut ebpf, "iter_task", "task");
     let task_file = iterator(&mut ebpf, "iter_task_file", "task_file");
@@ -54,7 +59,7 @@ pub(super) fn load(bytes: &[u8]) -> Result<Loaded, KernelError> {
         Hook { name: "inet_sock_set_state", state: HookState::Healthy },
         Hook { name: "tcp_destroy_sock", state: state(destroy) },
         Hook { name: "tcp_retransmit_synack", state: state(retransmit_synack) },
-        Hook { name: "inet_csk_accept", state: state(accept) },
+        Hook { name: "inet_csk_accept", state: accept },
         Hook { name: "iter_tcp", state: HookState::Healthy },
         Hook { name: "iter_task", state: state(task) },
         Hook { name: "iter_task_file", state: state(task_file) },

@@ -5,7 +5,7 @@
 //! |---|---|---|
 //! | `inet_sock_set_state` | connections accepted, closed and tried, queues' peaks, what connections moved until their end | nothing works |
 //! | `tcp_destroy_sock` | what the first one missed, because the kernel skips a program that would interrupt itself | under load a few connections may seem open for ever |
-//! | `tcp_retransmit_synack` | SYN-ACKs sent again | [`Listener::synack_retransmits`] stays 0 |
+//! | `tcp_retransmit_synack` | SYN-ACKs sent again | [`Listener::synack_retransmits`] is `None` |
 //! | `inet_csk_accept` | the wait in the accept queue | [`Listener::accept_wait`] is `None` |
 //! | `iter_tcp` | accept queues, drops, what live connections have moved | nothing works |
 //! | `iter_task` | HAProxy in another process namespace, workers of a master | process numbers are taken for the host's |
@@ -52,7 +52,7 @@ pub use sample::{HISTOGRAM_BUCKETS, Histogram, LIFETIME_SCALE, Listener, Sample,
 use overflows::Overflows;
 use owners::Owners;
 use servers::Servers;
-use totals::Totals;
+use totals::{Sees, Totals};
 
 /// One attachment to the kernel and how it fares.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -119,7 +119,10 @@ impl Kernel {
     /// As [`Kernel::load`], and [`KernelError::Object`].
     pub fn load_object(bytes: &[u8]) -> Result<Self, KernelError> {
         let load::Loaded { mut ebpf, hooks, namespace } = load::load(bytes)?;
-        let accept_wait = hooks.iter().any(|hook| hook.name == "inet_csk_accept" && hook.state == HookState::Healthy);
+        let sees = Sees {
+            accept_wait: is_healthy(&hooks, "inet_csk_accept"),
+            synack_retransmits: is_healthy(&hooks, "tcp_retransmit_synack"),
+        };
         let log = KernelLog::take(&mut ebpf);
         let mut kernel = Self {
             control: Array::try_from(load::map(&mut ebpf, "CONTROL")?).map_err(load::object)?,
@@ -131,7 +134,7 @@ impl Kernel {
             hooks,
             log,
             measuring: None,
-            totals: Totals::new(namespace, accept_wait),
+            totals: Totals::new(namespace, sees),
             overflows: Overflows::begin(),
             servers: Servers::new(namespace),
             namespace,
@@ -231,7 +234,7 @@ impl Kernel {
     }
 
     fn works(&self, name: &str) -> bool {
-        self.hooks.iter().any(|hook| hook.name == name && hook.state == HookState::Healthy)
+        is_healthy(&self.hooks, name)
     }
 
     /// Tells the programs that a sample begins.
@@ -291,6 +294,10 @@ impl Kernel {
         };
         self.works("iter_task_file") && !owners.is_empty() && rows.iter().any(is_new)
     }
+}
+
+fn is_healthy(hooks: &[Hook], name: &str) -> bool {
+    hooks.iter().any(|hook| hook.name == name && hook.state == HookState::Healthy)
 }
 
 /// Runs an iterator program over everything the kernel shows it.

@@ -56,8 +56,8 @@ pub struct Listener {
     pub segments_sent: u64,
     /// Segments sent again on established connections (`tcp_sock.total_retrans`).
     pub retransmits: u64,
-    /// SYN-ACKs sent again.
-    pub synack_retransmits: u64,
+    /// SYN-ACKs sent again; `None` where the kernel does not let it be seen.
+    pub synack_retransmits: Option<u64>,
     /// Connections in the accept queue now (`sk_ack_backlog`).
     pub backlog: u64,
     /// The accept queue's limit (`sk_max_ack_backlog`), of all sockets together.
@@ -170,7 +170,7 @@ impl Listener {
             segments_received: 0,
             segments_sent: 0,
             retransmits: 0,
-            synack_retransmits: 0,
+            synack_retransmits: None,
             backlog: 0,
             backlog_limit: 0,
             backlog_peak: 0,

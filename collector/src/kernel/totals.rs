@@ -21,12 +21,20 @@ const MAX_RETIRED: usize = 4096;
 pub(super) struct Totals {
     /// The network namespace of this process.
     namespace: u32,
-    /// Whether the kernel shows how long connections wait to be accepted.
-    accept_wait: bool,
+    sees: Sees,
     retired: HashMap<Address, Retired>,
     /// Rows that were over at the last sample, as they stood. Only a row that stands the same a full sample later is
     /// retired: by then the kernel has shown us every connection it could still have.
     over: HashMap<u64, Row>,
+}
+
+/// What the kernel shows beyond the least.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Sees {
+    /// How long connections wait to be accepted.
+    pub(super) accept_wait: bool,
+    /// SYN-ACKs that are sent again.
+    pub(super) synack_retransmits: bool,
 }
 
 /// Totals by address, and the rows that need not be kept any more.
@@ -61,8 +69,8 @@ struct Entry {
 }
 
 impl Totals {
-    pub(super) fn new(namespace: u32, accept_wait: bool) -> Self {
-        Self { namespace, accept_wait, ..Self::default() }
+    pub(super) fn new(namespace: u32, sees: Sees) -> Self {
+        Self { namespace, sees, ..Self::default() }
     }
 
     /// Adds up the rows as they stand after sample number `pass`.
@@ -144,7 +152,7 @@ impl Totals {
             segments_received: connections.segments_received,
             segments_sent: connections.segments_sent,
             retransmits: connections.retransmits,
-            synack_retransmits: entry.total.synack_retransmits,
+            synack_retransmits: self.sees.synack_retransmits.then_some(entry.total.synack_retransmits),
             backlog: entry.backlog,
             backlog_limit: entry.backlog_limit,
             backlog_peak: entry.backlog_peak,
@@ -155,7 +163,7 @@ impl Totals {
             handshake: handshake.into(),
             rtt: (&connections.rtt).into(),
             lifetime: (&connections.lifetime).into(),
-            accept_wait: self.accept_wait.then(|| accept_wait.into()),
+            accept_wait: self.sees.accept_wait.then(|| accept_wait.into()),
         }
     }
 }
@@ -234,7 +242,7 @@ mod tests {
     }
 
     fn totals() -> Totals {
-        Totals::new(HERE, false)
+        Totals::new(HERE, Sees::default())
     }
 
     #[test]

@@ -44,7 +44,7 @@ pub static LISTENER: TableSchema = TableSchema {
         mib(16, "lbstatdListenerSegmentsReceived", Counter64, "segments_received", counter("haproxy_kernel_received_segments_total"), "TCP segments received from clients, those without payload included"),
         mib(17, "lbstatdListenerSegmentsSent", Counter64, "segments_sent", counter("haproxy_kernel_sent_segments_total"), "TCP segments sent to clients, those without payload and retransmissions included"),
         mib(18, "lbstatdListenerRetransmits", Counter64, "retransmits", counter("haproxy_kernel_retransmitted_segments_total"), "TCP segments sent to clients again after a loss or a time-out"),
-        mib(19, "lbstatdListenerSynAckRetransmits", Counter64, "synack_retransmits", counter("haproxy_kernel_synack_retransmits_total"), "SYN-ACKs sent again because the client did not complete the handshake in time"),
+        mib(19, "lbstatdListenerSynAckRetransmits", Counter64, "synack_retransmits", counter("haproxy_kernel_synack_retransmits_total"), "SYN-ACKs sent again because the client did not complete the handshake in time; absent where the kernel does not let it be seen"),
         mib(20, "lbstatdListenerBacklog", Gauge32, "backlog", gauge("haproxy_kernel_accept_queue_length"), "Connections waiting for HAProxy to accept them"),
         mib(21, "lbstatdListenerBacklogLimit", Gauge32, "backlog_limit", gauge("haproxy_kernel_accept_queue_limit"), "Connections that may wait to be accepted (backlog, bounded by net.core.somaxconn)"),
         mib(22, "lbstatdListenerBacklogPeak", Gauge32, "backlog_peak", gauge_of(QUEUE_PEAK, "window", "sample"), QUEUE_PEAK_HELP),
