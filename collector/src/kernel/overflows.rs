@@ -5,7 +5,11 @@
 //! drops of an interval were overflows, or one listener only had a full queue. Where it is not, the listeners that had
 //! one say so for good, because a sum with an unknown part is unknown.
 
-use std::{collections::HashMap, fs, net::SocketAddr};
+use std::{
+    collections::{HashMap, HashSet},
+    fs,
+    net::SocketAddr,
+};
 
 use super::Listener;
 
@@ -60,9 +64,10 @@ impl Overflows {
                 self.listeners.get(&listener.address).filter(|state| !state.unknown).map(|state| state.overflows);
         }
         // One that is shown no more and comes back begins anew, as an unknown one does not.
-        let shown = |address: &SocketAddr| listeners.iter().any(|l| l.namespace == 0 && l.address == *address);
         if self.listeners.len() > 2 * listeners.len() + 64 {
-            self.listeners.retain(|address, _| shown(address));
+            let shown: HashSet<SocketAddr> =
+                listeners.iter().filter(|listener| listener.namespace == 0).map(|listener| listener.address).collect();
+            self.listeners.retain(|address, _| shown.contains(address));
         }
     }
 

@@ -2,7 +2,8 @@
 //!
 //! A row lives in the kernel as long as its socket listens or a connection it accepted is open. After that its totals
 //! move here, so that an address never counts backwards when a reload replaces its sockets, and the kernel's table
-//! stays small.
+//! stays small. A host can have other programs that listen on a new port for each file or call: what they leave is
+//! forgotten first.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -13,7 +14,8 @@ use lbstatd_ebpf_abi::{Address, Connections, Listener as Row, end};
 
 use super::{Histogram, Listener};
 
-/// Addresses whose past totals are kept. A host that goes through more of them forgets the oldest.
+/// Addresses whose past totals are kept. A host that goes through more of them forgets those where nobody listens any
+/// more, and of them first those that were nobody's of the processes asked for, then the oldest.
 const MAX_RETIRED: usize = 4096;
 
 /// Totals of the past, and the rows about to become so.
@@ -23,9 +25,9 @@ pub(super) struct Totals {
     namespace: u32,
     sees: Sees,
     retired: HashMap<Address, Retired>,
-    /// Rows that were over at the last sample, as they stood. Only a row that stands the same a full sample later is
-    /// retired: by then the kernel has shown us every connection it could still have.
-    over: HashMap<u64, Row>,
+    /// Rows that were over at the last sample, and what they had counted. Only a row that has counted nothing more a
+    /// full sample later is retired: by then the kernel has shown us every connection it could still have.
+    over: HashMap<u64, Digest>,
 }
 
 /// What the kernel shows beyond the least.
@@ -47,10 +49,15 @@ pub(super) struct Sum {
 
 #[derive(Default)]
 struct Retired {
-    row: Row,
+    /// Large, and apart from what is looked through when something must be forgotten.
+    row: Box<Row>,
     owner: u32,
+    /// The sample at which a row was added last.
     pass: u64,
 }
+
+/// What changes whenever a row counts anything.
+type Digest = [u64; 9];
 
 /// The rows of one address.
 #[derive(Default)]
@@ -75,60 +82,95 @@ impl Totals {
 
     /// Adds up the rows as they stand after sample number `pass`.
     pub(super) fn sum(&mut self, pass: u64, rows: &BTreeMap<u64, Row>, pids: &[u32]) -> Sum {
-        let mut entries: HashMap<Address, Entry> = HashMap::new();
         let mut retired = Vec::new();
         let mut over = HashMap::new();
+        let mut stay: Vec<&Row> = Vec::with_capacity(rows.len());
         for (&cookie, row) in rows {
-            // A sample visits every socket of our own namespace.
-            let seen = row.pass == pass;
-            let listening = row.gone == 0 && (seen || row.address.namespace != self.namespace);
-            if !listening && row.connections.open() == 0 {
-                if self.over.get(&cookie) == Some(row) {
+            if !self.is_listening(pass, row) && row.connections.open() == 0 {
+                let counted = digest(row);
+                if self.over.get(&cookie) == Some(&counted) {
                     self.retire(pass, row);
                     retired.push(cookie);
                     continue;
                 }
-                over.insert(cookie, *row);
+                over.insert(cookie, counted);
             }
-            let entry = entries.entry(row.address).or_default();
+            stay.push(row);
+        }
+        self.over = over;
+        stay.sort_unstable_by_key(|row| row.address);
+        self.forget(&stay);
+
+        let mut sum = Sum { listeners: Vec::new(), full: Vec::new(), retired };
+        for rows in stay.chunk_by(|one, next| one.address == next.address) {
+            let address = &rows[0].address;
+            let entry = self.entry(pass, rows, self.retired.get(address), pids);
+            if entry.full && address.namespace == self.namespace {
+                sum.full.push(socket_address(address));
+            }
+            // A socket that listens without having been bound has no port until the kernel chooses one.
+            if address.port != 0 {
+                sum.listeners.push(self.listener(address, &entry));
+            }
+        }
+        // Where nobody listens, the past is shown to its owner only.
+        for (address, past) in &self.retired {
+            if pids.contains(&past.owner) && !has(&stay, address) {
+                sum.listeners.push(self.listener(address, &self.entry(pass, &[], Some(past), pids)));
+            }
+        }
+        sum.listeners.sort_unstable_by_key(|listener| (listener.namespace, listener.address));
+        sum
+    }
+
+    /// A sample visits every socket of our own namespace.
+    fn is_listening(&self, pass: u64, row: &Row) -> bool {
+        row.gone == 0 && (row.pass == pass || row.address.namespace != self.namespace)
+    }
+
+    /// The rows of one address and its past.
+    fn entry(&self, pass: u64, rows: &[&Row], past: Option<&Retired>, pids: &[u32]) -> Entry {
+        let mut entry = Entry::default();
+        for row in rows {
+            let listening = self.is_listening(pass, row);
             entry.total.add(row);
             entry.owned |= pids.contains(&row.owner);
             entry.sockets += u32::from(listening);
-            if listening && seen {
+            if listening && row.pass == pass {
                 entry.add_queues(row);
             }
         }
-        self.over = over;
-        for (&address, past) in &self.retired {
-            let owned = pids.contains(&past.owner);
-            if owned || entries.contains_key(&address) {
-                let entry = entries.entry(address).or_default();
-                entry.owned |= owned;
-                entry.total.add(&past.row);
-            }
+        if let Some(past) = past {
+            entry.owned |= pids.contains(&past.owner);
+            entry.total.add(&past.row);
         }
-        let is_full = |(address, entry): &(&Address, &Entry)| entry.full && address.namespace == self.namespace;
-        let full = entries.iter().filter(is_full).map(|(address, _)| socket_address(address)).collect();
-        let mut listeners: Vec<_> = entries
-            .into_iter()
-            // A socket that listens without having been bound has no port until the kernel chooses one.
-            .filter(|(address, _)| address.port != 0)
-            .map(|(address, entry)| self.listener(&address, &entry))
-            .collect();
-        listeners.sort_unstable_by_key(|listener| (listener.namespace, listener.address));
-        Sum { listeners, full, retired }
+        entry
     }
 
     fn retire(&mut self, pass: u64, row: &Row) {
-        if self.retired.len() >= MAX_RETIRED && !self.retired.contains_key(&row.address) {
-            let oldest = self.retired.iter().min_by_key(|(_, past)| past.pass).map(|(&address, _)| address);
-            oldest.map(|address| self.retired.remove(&address));
+        // Most sockets of programs that listen on a new port each time; a paused one of ours is kept to be shown.
+        if row.owner == 0 && digest(row) == Digest::default() {
+            return;
         }
         let past = self.retired.entry(row.address).or_default();
         past.row.add(row);
         past.pass = pass;
         if row.owner != 0 {
             past.owner = row.owner;
+        }
+    }
+
+    /// Forgets what is too much; `stay` are the rows that stay, in order.
+    fn forget(&mut self, stay: &[&Row]) {
+        let surplus = self.retired.len().saturating_sub(MAX_RETIRED);
+        if surplus == 0 {
+            return;
+        }
+        let rank = |(address, past): (&Address, &Retired)| (has(stay, address), past.owner != 0, past.pass, *address);
+        let mut ranks: Vec<_> = self.retired.iter().map(rank).collect();
+        ranks.select_nth_unstable(surplus - 1);
+        for (.., address) in &ranks[..surplus] {
+            self.retired.remove(address);
         }
     }
 
@@ -166,6 +208,26 @@ impl Totals {
             accept_wait: self.sees.accept_wait.then(|| accept_wait.into()),
         }
     }
+}
+
+/// Whether one of these rows, which are in order, is of the address.
+fn has(rows: &[&Row], address: &Address) -> bool {
+    rows.binary_search_by_key(address, |row| row.address).is_ok()
+}
+
+fn digest(row: &Row) -> Digest {
+    let connections = &row.connections;
+    [
+        connections.begun,
+        connections.adopted,
+        connections.ended.iter().sum(),
+        connections.received,
+        connections.acked,
+        connections.segments_received,
+        connections.segments_sent,
+        row.drops,
+        row.synack_retransmits,
+    ]
 }
 
 impl Entry {
@@ -303,12 +365,44 @@ mod tests {
     }
 
     #[test]
-    fn the_past_is_bounded() {
+    fn the_past_is_bounded_and_what_is_still_needed_is_not_forgotten() {
         let mut totals = totals();
-        for n in 0..u16::try_from(MAX_RETIRED + 10).unwrap() {
-            totals.retire(u64::from(n), &row(n, 1, 1, 1));
+        // An address that HAProxy listens on since a reload, and one that it listened on once.
+        totals.sum(1, &rows([(1, Row { gone: 1, ..row(1, 0, 5, 5) }), (2, Row { gone: 1, ..row(2, 0, 6, 6) })]), &[]);
+        let pass = |totals: &mut Totals, pass: u64, foreign: BTreeMap<u64, Row>| {
+            let mut rows = rows([(3, row(1, pass, 1, 0))]);
+            if pass == 2 {
+                rows.extend([(1, Row { gone: 1, ..row(1, 0, 5, 5) }), (2, Row { gone: 1, ..row(2, 0, 6, 6) })]);
+            }
+            rows.extend(foreign);
+            let sum = totals.sum(pass, &rows, &[HAPROXY]);
+            sum.listeners.iter().filter(|l| l.owned).map(|l| (l.address.port(), l.accepted)).collect::<Vec<_>>()
+        };
+        assert_eq!(pass(&mut totals, 2, BTreeMap::new()), [(1, 6), (2, 6)]);
+        // Others come and go on ports of their own, 1000 at a time.
+        for n in 3..20 {
+            let foreign = |n: u64| {
+                (n * 1000..(n + 1) * 1000).map(|n| {
+                    let port = u16::try_from(n).unwrap();
+                    (n, Row { owner: 0, gone: 1, ..row(port, 0, 1, 1) })
+                })
+            };
+            let now = foreign(n).chain(foreign(n - 1).filter(|_| n > 3)).collect();
+            assert_eq!(pass(&mut totals, n, now), [(1, 6), (2, 6)]);
+            assert_eq!(totals.retired.len(), MAX_RETIRED.min(2 + (usize::try_from(n).unwrap() - 3) * 1000));
         }
-        assert_eq!(totals.retired.len(), MAX_RETIRED);
-        assert!(!totals.retired.contains_key(&row(9, 1, 1, 1).address));
+        let kept = |port| totals.retired.contains_key(&row(port, 0, 0, 0).address);
+        assert_eq!([3000, 14_000, 15_000, 18_999].map(kept), [false, false, true, true]);
+    }
+
+    #[test]
+    fn what_has_counted_nothing_for_nobody_leaves_nothing() {
+        let mut totals = totals();
+        for (port, owner, counted) in [(1, 0, 0), (2, 0, 1), (3, HAPROXY, 0)] {
+            totals.retire(9, &Row { owner, ..row(port, 0, counted, counted) });
+        }
+        let mut kept: Vec<_> = totals.retired.keys().map(|address| address.port).collect();
+        kept.sort_unstable();
+        assert_eq!(kept, [2, 3]);
     }
 }
