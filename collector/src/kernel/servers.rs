@@ -17,7 +17,8 @@ const CROWDED: usize = MAX_SERVERS / 8;
 /// Samples without any change after which a destination is idle. A program that runs while its row is moved could count
 /// in vain; after so long, and with nothing under way, none does.
 const IDLE: u64 = 60;
-/// Destinations whose past totals are kept. A host that goes through more of them forgets the oldest.
+/// Destinations whose past totals are kept. A host that goes through more of them forgets the oldest that are not in
+/// use.
 const MAX_RETIRED: usize = 16_384;
 
 /// Totals of the past, and what the rows were like when they last changed.
@@ -30,8 +31,11 @@ pub(super) struct Servers {
     changed: HashMap<Address, (u64, [u64; 6])>,
 }
 
+#[derive(Default)]
 struct Retired {
-    row: Row,
+    /// Large, and apart from what is looked through when something must be forgotten.
+    row: Box<Row>,
+    /// The sample at which a row was added last.
     pass: u64,
 }
 
@@ -63,10 +67,13 @@ impl Servers {
             }
         }
         for address in &retired {
+            // A new row of the address can come to look the same, and has just been used.
+            self.changed.remove(address);
             if let Some(row) = rows.remove(address) {
                 self.retire(pass, *address, &row);
             }
         }
+        self.forget(&rows);
         for (&address, past) in &self.retired {
             rows.entry(address).or_default().add(&past.row);
         }
@@ -76,13 +83,23 @@ impl Servers {
     }
 
     fn retire(&mut self, pass: u64, address: Address, row: &Row) {
-        if self.retired.len() >= MAX_RETIRED && !self.retired.contains_key(&address) {
-            let oldest = self.retired.iter().min_by_key(|(_, past)| past.pass).map(|(&address, _)| address);
-            oldest.map(|address| self.retired.remove(&address));
-        }
-        let past = self.retired.entry(address).or_insert_with(|| Retired { row: Row::default(), pass });
+        let past = self.retired.entry(address).or_default();
         past.row.add(row);
         past.pass = pass;
+    }
+
+    /// Forgets what is too much; `rows` are those that the kernel still has.
+    fn forget(&mut self, rows: &HashMap<Address, Row>) {
+        let surplus = self.retired.len().saturating_sub(MAX_RETIRED);
+        if surplus == 0 {
+            return;
+        }
+        let rank = |(address, past): (&Address, &Retired)| (rows.contains_key(address), past.pass, *address);
+        let mut ranks: Vec<_> = self.retired.iter().map(rank).collect();
+        ranks.select_nth_unstable(surplus - 1);
+        for (.., address) in &ranks[..surplus] {
+            self.retired.remove(address);
+        }
     }
 
     fn server(&self, address: &Address, row: &Row) -> Server {
@@ -170,18 +187,23 @@ mod tests {
         // One has an open connection, one a connection under way, one has just been used.
         assert_eq!(sum.retired, (4..=many).map(address).collect::<Vec<_>>());
         assert_eq!(sum.servers.len(), usize::from(many));
-        let again = servers.sum(IDLE + 1, HashMap::from([(address(9), row(1, 0, 1))]));
+        // Each is used again, and looks as it did when it was moved.
+        let again = servers.sum(IDLE + 1, rows.clone());
+        assert_eq!(again.retired, []);
         let nine = again.servers.iter().find(|server| server.address.port() == 9).unwrap();
-        assert_eq!((nine.connects, nine.established, nine.refused, nine.closed_by_peer), (4, 3, 1, 3));
+        assert_eq!((nine.connects, nine.established, nine.refused, nine.closed_by_peer), (6, 4, 2, 4));
     }
 
     #[test]
-    fn the_past_is_bounded() {
+    fn the_past_is_bounded_and_what_is_in_use_is_not_forgotten() {
         let mut servers = Servers::new(1);
         for n in 0..u16::try_from(MAX_RETIRED + 10).unwrap() {
             servers.retire(u64::from(n), address(n), &row(1, 0, 1));
         }
+        let sum = servers.sum(20_000, HashMap::from([(address(3), row(1, 0, 1))]));
         assert_eq!(servers.retired.len(), MAX_RETIRED);
-        assert!(!servers.retired.contains_key(&address(9)));
+        let kept = |port| servers.retired.contains_key(&address(port));
+        assert_eq!([0, 3, 9, 10, 11].map(kept), [false, true, false, false, true]);
+        assert_eq!(sum.servers.iter().find(|server| server.address.port() == 3).unwrap().connects, 2);
     }
 }
