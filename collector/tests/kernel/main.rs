@@ -17,6 +17,7 @@ mod ends;
 mod haproxy;
 mod namespaces;
 mod queues;
+mod rights;
 mod servers;
 mod sockets;
 
