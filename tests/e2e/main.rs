@@ -7,6 +7,7 @@
 
 mod agent;
 mod agentx;
+mod binds;
 mod churn;
 mod dashboards;
 mod exposition;

@@ -53,6 +53,11 @@ impl Netns {
         Ok(netns)
     }
 
+    /// Its name, as `ip netns` lists it.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Its address, reached from this process's namespace.
     pub fn inside(&self) -> Ipv4Addr {
         self.inside

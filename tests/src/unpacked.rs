@@ -76,6 +76,13 @@ impl Program {
         Ok(Self { program, arguments: vec!["--library-path".into(), libraries, root.join(path).into()] })
     }
 
+    /// The same, started by another one of `PATH` that takes its name and arguments after its own, and becomes it.
+    pub fn started_by(self, name: &str, arguments: &[&str]) -> Self {
+        let before = arguments.iter().map(OsString::from);
+        let arguments = before.chain([self.program.into_os_string()]).chain(self.arguments).collect();
+        Self { program: name.into(), arguments }
+    }
+
     /// Starts it with its outputs in `log`, as [`Process::start`] does.
     ///
     /// # Errors
