@@ -1,6 +1,6 @@
 //! A network of one's own: a network namespace, a cable to it, and packets that get lost on the way.
 //!
-//! Nothing of the host's network changes but for the host's end of the cable, with an address of 198.18.0.0/15
+//! Nothing of the host's network changes but for the host's end of the cable, with an address of 198.18.0.0/16
 //! (RFC 2544: for tests of networks, routed nowhere). Needs root, iproute2 and nftables.
 
 use std::fs::File;
@@ -38,7 +38,7 @@ impl Netns {
         let process = std::process::id();
         let name = format!("{PREFIX}{process}-{number}");
         // Four addresses for each: network, outside, inside, broadcast.
-        let place = (process.wrapping_mul(64).wrapping_add(number) % (1 << 15)) * 4;
+        let place = (process.wrapping_mul(32).wrapping_add(number) % (1 << 14)) * 4;
         let address = |last| Ipv4Addr::from_bits(Ipv4Addr::new(198, 18, 0, 0).to_bits() + place + last);
         ip(&["netns", "add", &name])?;
         // From here on it is removed when something fails.
@@ -154,7 +154,7 @@ fn forget_those_of_the_dead() {
     }
 }
 
-fn ip(arguments: &[&str]) -> Result<()> {
+pub(crate) fn ip(arguments: &[&str]) -> Result<()> {
     let output = run("ip", |command| command.args(arguments))?;
     if !output.status.success() {
         bail!("ip {}: {}", arguments.join(" "), output.stderr.trim());

@@ -17,6 +17,8 @@ mod churn;
 mod clients;
 mod contender;
 mod observe;
+#[expect(dead_code, reason = "for `overhead`")]
+mod outside;
 mod overhead;
 mod pass_persist;
 mod peers;
