@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddrV4};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use anyhow::{Result, bail, ensure};
 use lbstatd_tests::{Segment, TcpControl, Tun};
@@ -15,8 +15,6 @@ use super::clients::Work;
 /// The network that the clients are in.
 pub(super) struct Outside {
     tun: Tun,
-    /// When the clock of sequence numbers began.
-    start: Instant,
     begun: u32,
     given_up: u64,
 }
@@ -54,7 +52,7 @@ const FIRST_PORT: u16 = 1024;
 impl Outside {
     /// Sets up the way there.
     pub(super) fn start() -> Result<Self> {
-        Ok(Self { tun: Tun::open()?, start: Instant::now(), begun: 0, given_up: 0 })
+        Ok(Self { tun: Tun::open()?, begun: 0, given_up: 0 })
     }
 
     /// Where a server has to listen to be reached.
@@ -71,7 +69,7 @@ impl Outside {
     /// connections are over.
     pub(super) fn run(&mut self, server: SocketAddrV4, clients: usize, duration: Duration) -> Result<Work> {
         let start = Instant::now();
-        let mut requests = 0;
+        let (mut requests, mut swept) = (0, start);
         let mut open: HashMap<SocketAddrV4, Connection> = (0..clients).map(|_| self.begin(server)).collect();
         while !open.is_empty() {
             self.tun.wait(PATIENCE / 10)?;
@@ -90,6 +88,10 @@ impl Outside {
                     }
                 }
             }
+            if swept.elapsed() < PATIENCE / 10 {
+                continue;
+            }
+            swept = Instant::now();
             let stuck = open.extract_if(|_, connection| connection.since.elapsed() > PATIENCE);
             for (_, connection) in stuck.collect::<Vec<_>>() {
                 self.tun.send(&connection.segment(TcpControl::Rst, b"").packet());
@@ -109,11 +111,12 @@ impl Outside {
         let port = FIRST_PORT + u16::try_from(self.begun / Tun::FAR % ports).expect("less than 2^16");
         let local = SocketAddrV4::new(self.tun.far(self.begun), port);
         self.begun = self.begun.wrapping_add(1);
-        let now = Instant::now();
-        // RFC 9293, section 3.4.1: a clock of 4 microseconds.
+        // A clock of 4 microseconds (RFC 9293, section 3.4.1), so that a later run, too, begins above an earlier one's: the
+        // server's end then gives up its TIME_WAIT.
         #[expect(clippy::cast_possible_truncation, reason = "it wraps")]
-        let sequence = ((now - self.start).as_micros() / 4) as u32;
-        let mut connection = Connection { local, server, state: State::SynSent, sequence, expected: 0, since: now };
+        let sequence = (UNIX_EPOCH.elapsed().expect("after 1970").as_micros() / 4) as u32;
+        let since = Instant::now();
+        let mut connection = Connection { local, server, state: State::SynSent, sequence, expected: 0, since };
         self.tun.send(&connection.say(TcpControl::Syn, b"").packet());
         (local, connection)
     }
