@@ -1,12 +1,14 @@
 //! The test bed: private HAProxy, snmpd, Prometheus and lbstatd processes, the traffic for them, and the packages they
 //! come from.
 //!
-//! Everything started here listens on loopback addresses of its own, keeps its files in a temporary directory, and
-//! ends with the value that stands for it. Errors name what was tried and show the end of the program's own log.
+//! Everything started here listens on loopback addresses or in networks of its own, keeps its files in a temporary
+//! directory, and ends with the value that stands for it. Errors name what was tried and show the end of the program's
+//! own log.
 
 mod apt;
 mod backend;
 mod churn;
+mod detour;
 mod haproxy;
 mod kernels;
 mod lbstatd;
@@ -27,6 +29,7 @@ mod wait;
 
 pub use backend::{Backend, Reply};
 pub use churn::{Churn, Shaken};
+pub use detour::{Detour, Passed};
 pub use haproxy::{Haproxy, HaproxyConfig, Level, stats_command};
 pub use kernels::{KERNELS, debian_kernel};
 pub use lbstatd::{Lbstatd, LbstatdConfig, lbstatd_binary};

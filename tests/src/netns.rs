@@ -1,7 +1,7 @@
-//! A network of one's own: a network namespace, a cable to it, and packets that get lost on the way.
+//! A network of one's own: a network namespace, and a cable to it.
 //!
 //! Nothing of the host's network changes but for the host's end of the cable, with an address of 198.18.0.0/16
-//! (RFC 2544: for tests of networks, routed nowhere). Needs root, iproute2 and nftables.
+//! (RFC 2544: for tests of networks, routed nowhere). Needs root and iproute2.
 
 use std::fs::File;
 use std::net::Ipv4Addr;
@@ -93,43 +93,6 @@ impl Netns {
                 Err(panic) => std::panic::resume_unwind(panic),
             }
         })
-    }
-
-    /// Loses some of the packets that come in from outside: those that this expression of nft(8) matches.
-    ///
-    /// # Errors
-    /// What nft says.
-    pub fn lose(&self, expression: &str) -> Result<()> {
-        let rules = format!(
-            "table inet lbstatd {{ chain incoming {{ type filter hook input priority 0; {expression} counter drop; }}; }}"
-        );
-        self.nft(&rules)
-    }
-
-    /// Loses nothing any more.
-    ///
-    /// # Errors
-    /// What nft says.
-    pub fn lose_nothing(&self) -> Result<()> {
-        self.nft("delete table inet lbstatd")
-    }
-
-    /// How many packets were lost since [`Self::lose`].
-    ///
-    /// # Errors
-    /// When nothing is being lost.
-    pub fn lost(&self) -> Result<u64> {
-        let output = self.program("nft").run(|command| command.args(["list", "table", "inet", "lbstatd"]))?;
-        let packets = output.stdout.split_once("counter packets ").and_then(|(_, rest)| rest.split(' ').next());
-        packets.and_then(|packets| packets.parse().ok()).with_context(|| format!("no counter in {output:?}"))
-    }
-
-    fn nft(&self, rules: &str) -> Result<()> {
-        let output = self.program("nft").run(|command| command.arg(rules))?;
-        if !output.status.success() {
-            bail!("nft {rules}: {}", output.stderr.trim());
-        }
-        Ok(())
     }
 }
 

@@ -32,7 +32,6 @@ pub const TESTS: &[Package] = &[
     program("smitools", "smilint"),
     program("libcap2-bin", "capsh"),
     program("iproute2", "ip"),
-    program("nftables", "nft"),
     program("python3", "python3"),
 ];
 

@@ -7,6 +7,7 @@
 use std::io::ErrorKind;
 use std::net::Ipv4Addr;
 use std::os::fd::AsRawFd;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -51,9 +52,13 @@ impl Tun {
         Ok(tun)
     }
 
-    /// The first whose name, and with it whose addresses, nobody has.
+    /// The next whose name, and with it whose addresses, nobody has. What listens there may live longer than the
+    /// interface, so this process goes on to others before it takes one again.
     fn free() -> Result<Self> {
-        for place in 0..=u8::MAX {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        for _ in 0..=u8::MAX {
+            let number = std::process::id().wrapping_mul(8).wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
+            let [.., place] = number.to_be_bytes();
             let name = format!("lbtun{place}");
             match TunTapInterface::new(&name, Medium::Ip) {
                 Ok(device) => return Ok(Self { name, place, device }),
