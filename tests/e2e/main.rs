@@ -12,6 +12,7 @@ mod churn;
 mod dashboards;
 mod exposition;
 mod faces;
+mod flood;
 mod hang;
 mod hostile;
 mod kernel;
