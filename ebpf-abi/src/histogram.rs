@@ -28,29 +28,23 @@ pub const fn bucket(value: u64) -> usize {
     if bucket < HISTOGRAM_BUCKETS { bucket } else { HISTOGRAM_BUCKETS - 1 }
 }
 
-/// A log-linear histogram. Unit: microseconds.
-#[repr(C)]
+/// Values counted by their [`bucket`]. Their sum is kept apart, beside the counters that change with it.
+#[repr(transparent)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Histogram {
-    /// Values by [`bucket`].
-    pub buckets: [u64; HISTOGRAM_BUCKETS],
-    /// Sum of the values.
-    pub sum: u64,
-}
+pub struct Buckets(pub [u64; HISTOGRAM_BUCKETS]);
 
-impl Default for Histogram {
+impl Default for Buckets {
     fn default() -> Self {
-        Self { buckets: [0; HISTOGRAM_BUCKETS], sum: 0 }
+        Self([0; HISTOGRAM_BUCKETS])
     }
 }
 
-impl Histogram {
-    /// Adds another one.
-    pub fn add(&mut self, other: &Self) {
-        for (bucket, more) in self.buckets.iter_mut().zip(other.buckets) {
+impl Buckets {
+    /// Adds other values.
+    pub fn add(&mut self, others: &Self) {
+        for (bucket, more) in self.0.iter_mut().zip(others.0) {
             *bucket += more;
         }
-        self.sum += other.sum;
     }
 }
 

@@ -7,7 +7,7 @@
 mod histogram;
 mod offsets;
 
-pub use histogram::{HISTOGRAM_BUCKETS, Histogram, LIFETIME_SCALE, bound, bucket};
+pub use histogram::{Buckets, HISTOGRAM_BUCKETS, LIFETIME_SCALE, bound, bucket};
 pub use offsets::{ABSENT, Offsets};
 
 /// Listeners that can be counted at the same time; more are refused and reported through [`Control::refused`].
@@ -18,6 +18,13 @@ pub const MAX_OWNERS: usize = 1024;
 
 /// Destinations that can be counted at the same time; more are refused and reported through [`Control::refused_servers`].
 pub const MAX_SERVERS: usize = 8192;
+
+/// Outgoing connections that can be counted at the same time, where user space asks for no other number; more are refused
+/// and reported through [`Control::refused_outgoing`].
+pub const MAX_OUTGOING: usize = 1 << 16;
+
+/// Places for [`Fin`].
+pub const FINS: usize = 1 << 16;
 
 /// A TCP address as the kernel programs see it.
 #[repr(C)]
@@ -34,12 +41,13 @@ pub struct Address {
     pub reserved: u16,
 }
 
-/// What each TCP socket carries: a listener its own identity, and, because the kernel copies it into every connection
-/// it accepts, a connection the identity of its listener. An outgoing connection is known by its destination instead.
+/// What is known of a TCP socket. A listener carries its own identity, and, because the kernel copies it into every
+/// connection it accepts, a connection the identity of its listener. An outgoing connection is known by its destination
+/// instead.
 ///
-/// The counters from `received` to `retransmits` are how much of this connection its row holds already. They are changed
-/// by compare-and-exchange only, because two programs can settle one connection at the same time. A listener keeps them
-/// and `flags` at 0, so that each connection starts clean.
+/// The fields from `received` to `retransmits` are marks: how much of this connection its row holds already. A listener
+/// keeps them and `flags` at 0, so that each connection starts clean. Those of an outgoing connection are combined with a
+/// number of its own (`salt` in the kernel programs), because another one can come to lie in the same memory.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Socket {
@@ -62,12 +70,20 @@ pub struct Socket {
     pub drops: u64,
     /// [`ESTABLISHED`], [`CLOSED`], [`FIN_SENT`], [`OUTGOING`] and [`PEER_FIRST`].
     pub flags: u32,
-    /// Segments with data received when our side sent its FIN.
-    pub data_segments_at_fin: u32,
-    /// Bytes received at that moment, 32 bits of them.
-    pub received_at_fin: u32,
     /// Always 0.
     pub reserved: u32,
+}
+
+/// What a connection had received when our side, as the first, sent its FIN.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Fin {
+    /// Address of its `struct sock`.
+    pub socket: u64,
+    /// Segments with data.
+    pub data_segments: u32,
+    /// Bytes, 32 bits of them.
+    pub received: u32,
 }
 
 /// The connection has been counted as begun.
@@ -111,16 +127,18 @@ pub mod failure {
     pub const KINDS: usize = 4;
 }
 
+/// Counters begin each row, those of every connection first: a connection that comes and goes touches two cache lines of
+/// them, and one of each histogram.
+const _: () = {
+    assert!(core::mem::offset_of!(Listener, connections) + core::mem::offset_of!(Connections, retransmits) == 128);
+};
+
 /// The counters of connections, incoming or outgoing. Every one only grows.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Connections {
     /// Connections whose handshake was completed while it was watched.
     pub begun: u64,
-    /// Connections found open when the watch began.
-    pub adopted: u64,
-    /// Connections of `begun` and `adopted` that are over, by how they ended: see [`end`].
-    pub ended: [u64; end::KINDS],
     /// Bytes of payload received in order.
     pub received: u64,
     /// Bytes of payload the peers have acknowledged.
@@ -129,36 +147,48 @@ pub struct Connections {
     pub segments_received: u64,
     /// Segments sent.
     pub segments_sent: u64,
+    /// Sum of `rtt`, in microseconds.
+    pub rtt_sum: u64,
+    /// Sum of `lifetime`, in microseconds.
+    pub lifetime_sum: u64,
+    /// Connections of `begun` and `adopted` that are over, by how they ended: see [`end`].
+    pub ended: [u64; end::KINDS],
     /// Segments sent again.
     pub retransmits: u64,
+    /// Connections found open when the watch began.
+    pub adopted: u64,
     /// Smoothed round-trip times at the end of connections.
-    pub rtt: Histogram,
+    pub rtt: Buckets,
     /// Lifetimes; their bucket is that of the [`LIFETIME_SCALE`]th part.
-    pub lifetime: Histogram,
+    pub lifetime: Buckets,
 }
 
 /// The counters of one listening socket.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Listener {
-    /// Connections it accepted.
-    pub connections: Connections,
-    /// Round-trip times of handshakes.
-    pub handshake: Histogram,
-    /// Time that connections waited in the accept queue.
-    pub accept_wait: Histogram,
-    /// SYN-ACKs sent again.
-    pub synack_retransmits: u64,
-    /// Connection attempts and packets the listener dropped (`sk_drops`), chiefly by a full accept queue.
-    pub drops: u64,
-    /// [`Control::pass`] of the last sample that saw this socket listening; 0 before the first.
-    pub pass: u64,
     /// Address of its `struct sock` while it listens, else 0. The programs check what lies there before they trust it.
     pub socket: u64,
     /// The most connections in the accept queue since the last sample; that one takes it out.
     pub backlog_high: u64,
     /// The most handshakes under way since the last sample; that one takes it out.
     pub syn_backlog_high: u64,
+    /// Sum of `handshake`, in microseconds.
+    pub handshake_sum: u64,
+    /// Connections it accepted.
+    pub connections: Connections,
+    /// Round-trip times of handshakes.
+    pub handshake: Buckets,
+    /// Time that connections waited in the accept queue.
+    pub accept_wait: Buckets,
+    /// Sum of `accept_wait`, in microseconds.
+    pub accept_wait_sum: u64,
+    /// SYN-ACKs sent again.
+    pub synack_retransmits: u64,
+    /// Connection attempts and packets the listener dropped (`sk_drops`), chiefly by a full accept queue.
+    pub drops: u64,
+    /// [`Control::pass`] of the last sample that saw this socket listening; 0 before the first.
+    pub pass: u64,
     /// Where it listens.
     pub address: Address,
     /// Connections in the accept queue, at the last sample.
@@ -186,7 +216,9 @@ pub struct Server {
     /// Connections made.
     pub connections: Connections,
     /// Time from SYN to SYN-ACK, of attempts that succeeded.
-    pub connect: Histogram,
+    pub connect: Buckets,
+    /// Sum of `connect`, in microseconds.
+    pub connect_sum: u64,
     /// Attempts to connect.
     pub connects: u64,
     /// Attempts that failed, by how: see [`failure`].
@@ -213,7 +245,9 @@ impl Connections {
         self.segments_received += other.segments_received;
         self.segments_sent += other.segments_sent;
         self.retransmits += other.retransmits;
+        self.rtt_sum += other.rtt_sum;
         self.rtt.add(&other.rtt);
+        self.lifetime_sum += other.lifetime_sum;
         self.lifetime.add(&other.lifetime);
     }
 }
@@ -222,7 +256,9 @@ impl Listener {
     /// Adds the counters of another one.
     pub fn add(&mut self, other: &Self) {
         self.connections.add(&other.connections);
+        self.handshake_sum += other.handshake_sum;
         self.handshake.add(&other.handshake);
+        self.accept_wait_sum += other.accept_wait_sum;
         self.accept_wait.add(&other.accept_wait);
         self.synack_retransmits += other.synack_retransmits;
         self.drops += other.drops;
@@ -239,6 +275,7 @@ impl Server {
     /// Adds the counters of another one.
     pub fn add(&mut self, other: &Self) {
         self.connections.add(&other.connections);
+        self.connect_sum += other.connect_sum;
         self.connect.add(&other.connect);
         self.connects += other.connects;
         for (failed, more) in self.failed.iter_mut().zip(other.failed) {
@@ -273,16 +310,18 @@ pub struct Control {
     pub refused: u64,
     /// Destinations that found no room among [`MAX_SERVERS`], once for each connection.
     pub refused_servers: u64,
+    /// Outgoing connections that found no room.
+    pub refused_outgoing: u64,
 }
 
 const _: () = {
     assert!(size_of::<Address>() == 24);
-    assert!(size_of::<Socket>() == 80);
-    assert!(size_of::<Histogram>() == (HISTOGRAM_BUCKETS + 1) * 8);
-    assert!(size_of::<Connections>() == (7 + end::KINDS) * 8 + 2 * size_of::<Histogram>());
-    assert!(size_of::<Listener>() == size_of::<Connections>() + 2 * size_of::<Histogram>() + 6 * 8 + 24 + 7 * 4 + 4);
-    assert!(size_of::<Server>() == size_of::<Connections>() + size_of::<Histogram>() + (1 + failure::KINDS) * 8);
-    assert!(size_of::<Control>() == 32);
+    assert!(size_of::<Socket>() == 72);
+    assert!(size_of::<Connections>() == (9 + end::KINDS) * 8 + 2 * size_of::<Buckets>());
+    assert!(size_of::<Listener>() == size_of::<Connections>() + 2 * size_of::<Buckets>() + 8 * 8 + 24 + 7 * 4 + 4);
+    assert!(size_of::<Server>() == size_of::<Connections>() + size_of::<Buckets>() + (2 + failure::KINDS) * 8);
+    assert!(size_of::<Control>() == 40);
+    assert!(size_of::<Fin>() == 16);
     assert!(size_of::<Found>() == 16);
     assert!(size_of::<Offsets>() == 43 * 4);
 };

@@ -28,7 +28,7 @@ pub(crate) fn visit_connection(tcp: Tcp, state: u32, control: *mut Control) {
     if socket.flags & ESTABLISHED != 0 && now.is_counted(socket) {
         return;
     }
-    if let Some(row) = count::establish(tcp, socket) {
+    if let Some(row) = count::established(tcp, socket) {
         count::settle(tcp, socket, now, row);
     }
 }
@@ -70,8 +70,10 @@ pub(crate) fn adopt(tcp: Tcp, state: u32) {
         flags |= PEER_FIRST;
     }
     let mut fresh = Socket { listener: cookie, flags, ..NEW_SOCKET };
-    Traffic::of(tcp, flags).into_marks(&mut fresh);
-    count::note_fin(tcp, &mut fresh);
+    Traffic::of(tcp, flags).mark(&mut fresh);
+    if state != STATE_ESTABLISHED {
+        count::note_fin(tcp);
+    }
     if socket_or_insert(tcp.sk(), &mut fresh).is_some() {
         // SAFETY: see `add`; the row was found by look-up.
         unsafe { add(&raw mut (*row).connections.adopted, 1) };

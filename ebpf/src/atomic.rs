@@ -3,7 +3,7 @@
 
 use core::{arch::asm, ptr};
 
-use lbstatd_ebpf_abi::{HISTOGRAM_BUCKETS, Histogram, bucket};
+use lbstatd_ebpf_abi::{Buckets, HISTOGRAM_BUCKETS, bucket};
 
 /// Adds to a counter.
 ///
@@ -15,17 +15,17 @@ pub(crate) unsafe fn add(counter: *mut u64, n: u64) {
     unsafe { asm!("lock *(u64 *)({counter} + 0) += {n}", counter = in(reg) counter, n = in(reg) n) };
 }
 
-/// Adds a value in microseconds to a histogram, in the bucket of its `scale`th part.
+/// Adds a value in microseconds to a histogram: to its sum, and to the bucket of its `scale`th part.
 ///
 /// # Safety
 /// As [`add`].
 #[inline(always)]
-pub(crate) unsafe fn observe(histogram: *mut Histogram, value: u64, scale: u64) {
+pub(crate) unsafe fn observe(sum: *mut u64, buckets: *mut Buckets, value: u64, scale: u64) {
     let bucket = within::<{ HISTOGRAM_BUCKETS as i32 }>(bucket(value / scale));
     // SAFETY: the caller's promise; a bucket's number is below their count.
     unsafe {
-        add((&raw mut (*histogram).buckets).cast::<u64>().add(bucket), 1);
-        add(&raw mut (*histogram).sum, value);
+        add(buckets.cast::<u64>().add(bucket), 1);
+        add(sum, value);
     }
 }
 

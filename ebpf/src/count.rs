@@ -1,21 +1,21 @@
 //! The steps of counting a connection: each happens once, whichever program comes first.
 //!
 //! Several programs can see the same event, and the kernel skips a program that would interrupt itself on one CPU, so no
-//! single hook is to be trusted with an event. What has been counted is kept in the socket itself: its flags are written
-//! under the socket's lock only, its counters by compare-and-exchange (see [`settle`]).
+//! single hook is to be trusted with an event. What has been counted is kept with the socket: its flags are written under
+//! the socket's lock only, its marks by compare-and-exchange where that is not held (see [`settle`]).
 
 use core::ptr;
 
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use lbstatd_ebpf_abi::{
-    CLOSED, Connections, ESTABLISHED, FIN_SENT, LIFETIME_SCALE, Listener, OUTGOING, PEER_FIRST, Server, Socket, end,
+    CLOSED, Connections, ESTABLISHED, FIN_SENT, Fin, LIFETIME_SCALE, Listener, OUTGOING, PEER_FIRST, Socket, end,
     failure,
 };
 
 use crate::{
     atomic::{add, exchange_if, observe, within},
     listening::note_backlogs,
-    maps::{control, listener, server, server_or_insert, socket, socket_or_insert},
+    maps::{control, fin, hash, listener, remove_outgoing, server, server_or_insert, set_outgoing, socket},
     sock::{CLOSE_WAIT, CLOSING, ESTABLISHED as STATE_ESTABLISHED, FIN_WAIT1, FIN_WAIT2, LAST_ACK, Tcp, has_sent_fin},
 };
 
@@ -30,11 +30,16 @@ pub(crate) fn note_state(socket: &mut Socket, state: u32) {
     }
 }
 
-/// Notes what had been received when our process ended its half.
+/// Notes what had been received when our process ended its half first.
 #[inline(always)]
-pub(crate) fn note_fin(tcp: Tcp, socket: &mut Socket) {
-    socket.data_segments_at_fin = tcp.data_segments_received();
-    socket.received_at_fin = tcp.received_low();
+pub(crate) fn note_fin(tcp: Tcp) {
+    let note =
+        Fin { socket: tcp.sk() as u64, data_segments: tcp.data_segments_received(), received: tcp.received_low() };
+    if let Some(fin) = fin(tcp.sk()) {
+        // SAFETY: the entry of an array map, valid for the program's life. Two who write it at once leave a mixture, which
+        // is one socket's address with what another had received: no worse than the one being overwritten by the other.
+        unsafe { *fin = note };
+    }
 }
 
 /// Counts that one of the owners' processes begins to connect.
@@ -47,17 +52,21 @@ pub(crate) fn begin_to_connect(tcp: Tcp) {
         }
         return;
     };
-    let mut fresh = outgoing();
-    let Some(socket) = socket_or_insert(tcp.sk(), &mut fresh) else { return };
-    // A socket that has been a listener or connection before starts anew.
-    *socket = fresh;
-    // SAFETY: see `add`; the row was found by look-up.
-    unsafe { add(&raw mut (*row).connects, 1) };
-}
-
-#[inline(always)]
-fn outgoing() -> Socket {
-    Socket { flags: OUTGOING, since: now(), ..NEW_SOCKET }
+    let mark = salt(tcp, OUTGOING);
+    let fresh = Socket {
+        flags: OUTGOING,
+        since: now(),
+        received: mark,
+        acked: mark,
+        segments_received: mark,
+        segments_sent: mark,
+        retransmits: mark,
+        ..NEW_SOCKET
+    };
+    if set_outgoing(tcp.sk(), &fresh) {
+        // SAFETY: see `add`; the row was found by look-up.
+        unsafe { add(&raw mut (*row).connects, 1) };
+    }
 }
 
 pub(crate) const NEW_SOCKET: Socket = Socket {
@@ -70,8 +79,6 @@ pub(crate) const NEW_SOCKET: Socket = Socket {
     retransmits: 0,
     drops: 0,
     flags: 0,
-    data_segments_at_fin: 0,
-    received_at_fin: 0,
     reserved: 0,
 };
 
@@ -79,15 +86,49 @@ pub(crate) const NEW_SOCKET: Socket = Socket {
 #[inline(always)]
 pub(crate) fn forget(tcp: Tcp) {
     if let Some(socket) = socket(tcp.sk()) {
-        socket.flags = ESTABLISHED | CLOSED;
+        socket.flags |= ESTABLISHED;
+        finish(tcp, socket);
     }
 }
 
-/// Counts a connection whose handshake is complete, unless that is done, and gives the counters it belongs to. `None`
-/// if their row is not there (any more); then nothing is marked either, and it can be counted later.
+/// Marks the end of a connection.
 #[inline(always)]
-pub(crate) fn establish(tcp: Tcp, socket: &mut Socket) -> Option<*mut Connections> {
+fn finish(tcp: Tcp, socket: &mut Socket) {
+    socket.flags |= CLOSED;
+    if socket.flags & OUTGOING != 0 {
+        remove_outgoing(tcp.sk());
+    }
+}
+
+/// What the marks of a connection are combined with by exclusive or. Memory of outgoing connections is used again at once:
+/// for them it is a number that another connection has in one of 65,536 cases, above the 48 bits that bytes need.
+#[inline(always)]
+fn salt(tcp: Tcp, flags: u32) -> u64 {
+    if flags & OUTGOING == 0 {
+        return 0;
+    }
+    u64::from(hash(tcp.sk()) >> 16) << 48
+}
+
+/// Counts a connection whose handshake is complete. Nothing is marked if its row is not there (any more): then it can be
+/// counted later.
+///
+/// A function of its own in the programs as well: what each connection does once need not stand in them twice.
+#[inline(never)]
+pub(crate) fn establish(tcp: Tcp, socket: &mut Socket) {
     if socket.flags & OUTGOING != 0 { establish_outgoing(tcp, socket) } else { establish_accepted(tcp, socket) }
+}
+
+/// The counters that a connection belongs to, once it is counted as established itself.
+#[inline(always)]
+pub(crate) fn established(tcp: Tcp, socket: &mut Socket) -> Option<*mut Connections> {
+    if socket.flags & ESTABLISHED == 0 {
+        establish(tcp, socket);
+        if socket.flags & ESTABLISHED == 0 {
+            return None;
+        }
+    }
+    connections_of(tcp, socket)
 }
 
 /// The counters that an established connection belongs to.
@@ -104,44 +145,35 @@ pub(crate) fn connections_of(tcp: Tcp, socket: &Socket) -> Option<*mut Connectio
 }
 
 #[inline(always)]
-fn establish_accepted(tcp: Tcp, socket: &mut Socket) -> Option<*mut Connections> {
-    let row = listener(socket.listener)?;
-    // SAFETY: a row found by look-up stays mapped for the program's life.
-    let connections = unsafe { &raw mut (*row).connections };
-    if socket.flags & ESTABLISHED == 0 {
-        socket.flags |= ESTABLISHED;
-        socket.since = now();
-        note_backlogs(row, socket.listener);
-        // The kernel passes on how often it sent the SYN-ACK again; that is counted for the listener.
-        socket.retransmits = u64::from(tcp.retransmits());
-        // SAFETY: see `add`; the row was found by look-up.
-        unsafe {
-            add(&raw mut (*connections).begun, 1);
-            let rtt = tcp.rtt();
-            if rtt != 0 {
-                observe(&raw mut (*row).handshake, u64::from(rtt), 1);
-            }
+fn establish_accepted(tcp: Tcp, socket: &mut Socket) {
+    let Some(row) = listener(socket.listener) else { return };
+    socket.flags |= ESTABLISHED;
+    socket.since = now();
+    note_backlogs(row, socket.listener);
+    // The kernel passes on how often it sent the SYN-ACK again; that is counted for the listener.
+    socket.retransmits = u64::from(tcp.retransmits());
+    let rtt = tcp.rtt();
+    // SAFETY: see `add`; the row was found by look-up.
+    unsafe {
+        add(&raw mut (*row).connections.begun, 1);
+        if rtt != 0 {
+            observe(&raw mut (*row).handshake_sum, &raw mut (*row).handshake, u64::from(rtt), 1);
         }
     }
-    Some(connections)
 }
 
 #[inline(always)]
-fn establish_outgoing(tcp: Tcp, socket: &mut Socket) -> Option<*mut Connections> {
-    let row: *mut Server = server(&tcp.remote())?;
-    // SAFETY: a row found by look-up stays mapped for the program's life.
-    let connections = unsafe { &raw mut (*row).connections };
-    if socket.flags & ESTABLISHED == 0 {
-        socket.flags |= ESTABLISHED;
-        let now = now();
-        // SAFETY: see `add`; the row was found by look-up.
-        unsafe {
-            add(&raw mut (*connections).begun, 1);
-            observe(&raw mut (*row).connect, now.saturating_sub(socket.since) / 1000, 1);
-        }
-        socket.since = now;
+fn establish_outgoing(tcp: Tcp, socket: &mut Socket) {
+    let Some(row) = server(&tcp.remote()) else { return };
+    socket.flags |= ESTABLISHED;
+    let now = now();
+    let wait = now.saturating_sub(socket.since) / 1000;
+    socket.since = now;
+    // SAFETY: see `add`; the row was found by look-up.
+    unsafe {
+        add(&raw mut (*row).connections.begun, 1);
+        observe(&raw mut (*row).connect_sum, &raw mut (*row).connect, wait, 1);
     }
-    Some(connections)
 }
 
 /// What has gone through a connection so far.
@@ -151,6 +183,7 @@ pub(crate) struct Traffic {
     segments_received: u32,
     segments_sent: u32,
     retransmits: u32,
+    salt: u64,
 }
 
 impl Traffic {
@@ -162,27 +195,38 @@ impl Traffic {
             segments_received: tcp.segments_received(),
             segments_sent: tcp.segments_sent(),
             retransmits: tcp.retransmits(),
+            salt: salt(tcp, flags),
         }
+    }
+
+    /// The marks of a connection of which all this is counted, or not to be counted.
+    #[inline(always)]
+    fn marks(&self) -> [u64; 5] {
+        [
+            self.salt ^ self.received,
+            self.salt ^ self.acked,
+            self.salt ^ u64::from(self.segments_received),
+            self.salt ^ u64::from(self.segments_sent),
+            self.salt ^ u64::from(self.retransmits),
+        ]
     }
 
     /// Whether the marks say the same.
     #[inline(always)]
     pub(crate) fn is_counted(&self, socket: &Socket) -> bool {
-        self.received == socket.received
-            && self.acked == socket.acked
-            && u64::from(self.segments_received) == socket.segments_received
-            && u64::from(self.segments_sent) == socket.segments_sent
-            && u64::from(self.retransmits) == socket.retransmits
+        let [received, acked, segments_received, segments_sent, retransmits] = self.marks();
+        received == socket.received
+            && acked == socket.acked
+            && segments_received == socket.segments_received
+            && segments_sent == socket.segments_sent
+            && retransmits == socket.retransmits
     }
 
-    /// The marks of a connection whose past is not to be counted.
+    /// Sets the marks of a connection whose past is not to be counted.
     #[inline(always)]
-    pub(crate) fn into_marks(self, socket: &mut Socket) {
-        socket.received = self.received;
-        socket.acked = self.acked;
-        socket.segments_received = u64::from(self.segments_received);
-        socket.segments_sent = u64::from(self.segments_sent);
-        socket.retransmits = u64::from(self.retransmits);
+    pub(crate) fn mark(&self, socket: &mut Socket) {
+        [socket.received, socket.acked, socket.segments_received, socket.segments_sent, socket.retransmits] =
+            self.marks();
     }
 }
 
@@ -190,18 +234,19 @@ impl Traffic {
 ///
 /// The only step that is also taken without the socket's lock: for sockets of other namespaces, which a sample finds
 /// among a process's files. There two programs can settle at once. Each marks what it takes by compare-and-exchange, so
-/// one of them finds the other's mark and adds what is left.
+/// one of them finds the other's mark and adds what is left. An outgoing connection can even end meanwhile, and its memory
+/// become another's: then the marks make no sense with this one's salt, and nothing is added.
 #[inline(always)]
 pub(crate) fn settle(tcp: Tcp, socket: *mut Socket, now: Traffic, row: *mut Connections) {
-    let alone = tcp.is_near();
-    // SAFETY: the storage and the row were found by look-up.
+    let (alone, salt) = (tcp.is_near(), now.salt);
+    // SAFETY: the entry and the row were found by look-up.
     unsafe {
-        settle_one(&raw mut (*socket).received, now.received, &raw mut (*row).received, alone);
-        settle_one(&raw mut (*socket).acked, now.acked, &raw mut (*row).acked, alone);
+        settle_one(&raw mut (*socket).received, salt, now.received, &raw mut (*row).received, alone);
+        settle_one(&raw mut (*socket).acked, salt, now.acked, &raw mut (*row).acked, alone);
         let (received, sent) = (&raw mut (*row).segments_received, &raw mut (*row).segments_sent);
-        settle_short(&raw mut (*socket).segments_received, now.segments_received, received, alone);
-        settle_short(&raw mut (*socket).segments_sent, now.segments_sent, sent, alone);
-        settle_short(&raw mut (*socket).retransmits, now.retransmits, &raw mut (*row).retransmits, alone);
+        settle_short(&raw mut (*socket).segments_received, salt, now.segments_received, received, alone);
+        settle_short(&raw mut (*socket).segments_sent, salt, now.segments_sent, sent, alone);
+        settle_short(&raw mut (*socket).retransmits, salt, now.retransmits, &raw mut (*row).retransmits, alone);
     }
 }
 
@@ -209,19 +254,23 @@ pub(crate) fn settle(tcp: Tcp, socket: *mut Socket, now: Traffic, row: *mut Conn
 #[inline(always)]
 pub(crate) fn settle_drops(tcp: Tcp, socket: *mut Socket, row: *mut Listener) {
     // SAFETY: the storage and the row were found by look-up.
-    unsafe { settle_short(&raw mut (*socket).drops, tcp.drops(), &raw mut (*row).drops, tcp.is_near()) };
+    unsafe { settle_short(&raw mut (*socket).drops, 0, tcp.drops(), &raw mut (*row).drops, tcp.is_near()) };
 }
 
 /// # Safety
-/// Both point into map values.
+/// Both point into map values; `alone` only under the lock of a socket that nobody visits without it.
 #[inline(always)]
-unsafe fn settle_one(mark: *mut u64, current: u64, counter: *mut u64, alone: bool) {
+unsafe fn settle_one(mark: *mut u64, salt: u64, current: u64, counter: *mut u64, alone: bool) {
     // There are two who settle, so the second try succeeds.
     for _ in 0..2 {
         // SAFETY: the caller's promise.
         let seen = unsafe { ptr::read_volatile(mark) };
+        let fresh = current.wrapping_sub(seen ^ salt);
+        if fresh == 0 || fresh > u64::MAX / 2 {
+            return;
+        }
         // SAFETY: as above.
-        if current <= seen || unsafe { take(mark, seen, current, counter, current - seen, alone) } {
+        if unsafe { take(mark, seen, current ^ salt, counter, fresh, alone) } {
             return;
         }
     }
@@ -230,19 +279,19 @@ unsafe fn settle_one(mark: *mut u64, current: u64, counter: *mut u64, alone: boo
 /// As [`settle_one`], for a kernel counter of 32 bits, which wraps.
 ///
 /// # Safety
-/// Both point into map values.
+/// As [`settle_one`].
 #[inline(always)]
-unsafe fn settle_short(mark: *mut u64, current: u32, counter: *mut u64, alone: bool) {
+unsafe fn settle_short(mark: *mut u64, salt: u64, current: u32, counter: *mut u64, alone: bool) {
     for _ in 0..2 {
         // SAFETY: the caller's promise.
         let seen = unsafe { ptr::read_volatile(mark) };
-        #[expect(clippy::cast_possible_truncation, reason = "the mark holds 32 bits")]
+        #[expect(clippy::cast_possible_truncation, reason = "the upper half is looked at apart")]
         let fresh = current.wrapping_sub(seen as u32);
-        if fresh == 0
-            || fresh > u32::MAX / 2
-            // SAFETY: as above.
-            || unsafe { take(mark, seen, u64::from(current), counter, u64::from(fresh), alone) }
-        {
+        if (seen ^ salt) >> 32 != 0 || fresh == 0 || fresh > u32::MAX / 2 {
+            return;
+        }
+        // SAFETY: as above.
+        if unsafe { take(mark, seen, u64::from(current) ^ salt, counter, u64::from(fresh), alone) } {
             return;
         }
     }
@@ -251,7 +300,7 @@ unsafe fn settle_short(mark: *mut u64, current: u32, counter: *mut u64, alone: b
 /// Moves a mark, and adds what lies between. False if somebody else has moved it.
 ///
 /// # Safety
-/// Both point into map values; `alone` only under the lock of a socket that nobody visits without it.
+/// As [`settle_one`].
 #[inline(always)]
 unsafe fn take(mark: *mut u64, seen: u64, current: u64, counter: *mut u64, fresh: u64, alone: bool) -> bool {
     // SAFETY: the caller's promise.
@@ -269,33 +318,35 @@ unsafe fn take(mark: *mut u64, seen: u64, current: u64, counter: *mut u64, fresh
 /// Counts the end of an established connection that was in the state `old` until now.
 #[inline(always)]
 pub(crate) fn close(tcp: Tcp, socket: &mut Socket, old: u32) {
-    if let Some(row) = establish(tcp, socket) {
+    note_state(socket, old);
+    if let Some(row) = established(tcp, socket) {
         settle(tcp, socket, Traffic::of(tcp, socket.flags), row);
         let rtt = tcp.rtt();
-        let kind = within::<{ end::KINDS as i32 }>(kind_of_end(tcp, socket, old));
+        let kind = within::<{ end::KINDS as i32 }>(kind_of_end(tcp, old));
         // SAFETY: see `add`; the row was found by look-up.
         unsafe {
             add((&raw mut (*row).ended).cast::<u64>().add(kind), 1);
             if rtt != 0 {
-                observe(&raw mut (*row).rtt, u64::from(rtt), 1);
+                observe(&raw mut (*row).rtt_sum, &raw mut (*row).rtt, u64::from(rtt), 1);
             }
             if socket.since != 0 {
-                observe(&raw mut (*row).lifetime, now().saturating_sub(socket.since) / 1000, LIFETIME_SCALE);
+                let lifetime = now().saturating_sub(socket.since) / 1000;
+                observe(&raw mut (*row).lifetime_sum, &raw mut (*row).lifetime, lifetime, LIFETIME_SCALE);
             }
         }
     }
-    socket.flags |= CLOSED;
+    finish(tcp, socket);
 }
 
-/// The state before CLOSE, as far as the flags tell, where the change was missed.
+/// The state before CLOSE, where that change was missed: as the last sample left it, or the likeliest.
 #[inline(always)]
-pub(crate) fn last_state(socket: &Socket) -> u32 {
-    if socket.flags & FIN_SENT == 0 {
-        STATE_ESTABLISHED
-    } else if socket.flags & PEER_FIRST != 0 {
+pub(crate) fn last_state(tcp: Tcp, socket: &Socket) -> u32 {
+    if socket.flags & FIN_SENT != 0 {
+        if socket.flags & PEER_FIRST != 0 { LAST_ACK } else { CLOSING }
+    } else if tcp.error() == 0 && tcp.is_done() && tcp.is_all_acked() {
         LAST_ACK
     } else {
-        CLOSING
+        STATE_ESTABLISHED
     }
 }
 
@@ -305,9 +356,9 @@ pub(crate) fn last_state(socket: &Socket) -> u32 {
 /// it is the protocol that came to its end, or our process that cut it short (`tcp_close` with unread data,
 /// `tcp_disconnect`), and then the reset goes out after the change.
 #[inline(always)]
-fn kind_of_end(tcp: Tcp, socket: &Socket, old: u32) -> usize {
+fn kind_of_end(tcp: Tcp, old: u32) -> usize {
     match tcp.error() {
-        _ if (old == FIN_WAIT1 || old == FIN_WAIT2) && is_ended_by_data(tcp, socket) => end::RESET_SENT,
+        _ if (old == FIN_WAIT1 || old == FIN_WAIT2) && is_ended_by_data(tcp) => end::RESET_SENT,
         0 => match old {
             LAST_ACK => end::BY_PEER,
             CLOSING => end::BY_US,
@@ -325,10 +376,15 @@ fn kind_of_end(tcp: Tcp, socket: &Socket, old: u32) -> usize {
 /// Whether data came after our process had closed, which the kernel answers with a reset (RFC 9293, 3.6.1): it calls the
 /// same functions as for a reset received, or `tcp_done` alone. Such a segment counts as received, its bytes do not.
 #[inline(always)]
-fn is_ended_by_data(tcp: Tcp, socket: &Socket) -> bool {
-    tcp.is_dead()
-        && tcp.data_segments_received() != socket.data_segments_at_fin
-        && tcp.received_low() == socket.received_at_fin
+fn is_ended_by_data(tcp: Tcp) -> bool {
+    // In order, with the peer's FIN, most connections end; for them that memory is not touched.
+    if tcp.is_done() || !tcp.is_dead() {
+        return false;
+    }
+    let Some(fin) = fin(tcp.sk()) else { return false };
+    // SAFETY: the entry of an array map, valid for the program's life.
+    let Fin { socket, data_segments, received } = unsafe { *fin };
+    socket == tcp.sk() as u64 && tcp.data_segments_received() != data_segments && tcp.received_low() == received
 }
 
 /// Counts that an attempt to connect has failed.
@@ -339,7 +395,7 @@ pub(crate) fn fail_to_connect(tcp: Tcp, socket: &mut Socket) {
         // SAFETY: see `add`; the row was found by look-up.
         unsafe { add((&raw mut (*row).failed).cast::<u64>().add(kind), 1) };
     }
-    socket.flags |= CLOSED;
+    finish(tcp, socket);
 }
 
 #[inline(always)]

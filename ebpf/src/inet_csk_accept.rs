@@ -36,7 +36,7 @@ fn inet_csk_accept(ctx: FExitContext) -> i32 {
     if let Some(row) = listener(socket.listener) {
         let wait = now().saturating_sub(socket.since) / 1000;
         // SAFETY: see `observe`; the row was found by look-up.
-        unsafe { observe(&raw mut (*row).accept_wait, wait, 1) };
+        unsafe { observe(&raw mut (*row).accept_wait_sum, &raw mut (*row).accept_wait, wait, 1) };
     }
     0
 }

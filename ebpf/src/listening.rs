@@ -114,21 +114,24 @@ pub(crate) fn retire(tcp: Tcp, socket: &mut Socket) {
 /// accept queue just before, so what stands there now includes it.
 ///
 /// The listener itself is not at hand here, only its address. It may be gone and its memory be another socket's by now,
-/// therefore its cookie, which is never used twice, is checked first. Should it go between check and read, the memory
-/// stays that of a TCP socket until the grace period that this program holds up ends, and a new one's queue is empty.
+/// therefore its cookie, which is never used twice, is checked before what was read counts.
 #[inline(always)]
 pub(crate) fn note_backlogs(row: *mut Listener, cookie: u64) {
     // SAFETY: a row found by look-up stays mapped for the program's life.
-    let sk = unsafe { (*row).socket } as *const c_void;
-    if sk.is_null() || peek::<u64>(sk, offset!(cookie)) != Some(cookie) {
+    let (sk, backlog_high, syn_backlog_high) =
+        unsafe { ((*row).socket as *const c_void, (*row).backlog_high, (*row).syn_backlog_high) };
+    if sk.is_null() {
         return;
     }
-    let backlog: u32 = peek(sk, offset!(backlog)).unwrap_or(0);
+    let backlog = u64::from(peek::<u32>(sk, offset!(backlog)).unwrap_or(0));
     // The one just completed has left this queue.
-    let syn_backlog = peek::<u32>(sk, offset!(syn_backlog)).unwrap_or(0).wrapping_add(1);
-    // SAFETY: see `raise`.
-    unsafe {
-        raise(&raw mut (*row).backlog_high, u64::from(backlog));
-        raise(&raw mut (*row).syn_backlog_high, u64::from(syn_backlog));
+    let syn_backlog = u64::from(peek::<u32>(sk, offset!(syn_backlog)).unwrap_or(0)) + 1;
+    let is_new = backlog > backlog_high || syn_backlog > syn_backlog_high;
+    if is_new && peek::<u64>(sk, offset!(cookie)) == Some(cookie) {
+        // SAFETY: see `raise`.
+        unsafe {
+            raise(&raw mut (*row).backlog_high, backlog);
+            raise(&raw mut (*row).syn_backlog_high, syn_backlog);
+        }
     }
 }

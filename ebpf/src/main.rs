@@ -9,6 +9,7 @@
 //! | [`iter_tcp`] | when user space takes a sample | visits every TCP socket: accept queues, drops, bytes of live connections |
 //! | [`inet_csk_accept`] | when a process accepts | the wait in the accept queue, where fexit is allowed |
 //! | [`iter_task`] | when user space looks for HAProxy | finds processes by their number in their own namespace |
+//! | [`nothing`] | beside the first one, in benchmarks only | nothing |
 //! | [`iter_task_file`] | when user space asks who owns a listener, and for other namespaces | visits the open files of chosen processes |
 //!
 //! Each listener carries its identity in socket storage that the kernel clones into every connection it accepts, so a
@@ -44,6 +45,8 @@ mod iter_tcp;
 mod listening;
 #[cfg(target_arch = "bpf")]
 mod maps;
+#[cfg(target_arch = "bpf")]
+mod nothing;
 #[cfg(target_arch = "bpf")]
 mod owner;
 #[cfg(target_arch = "bpf")]

@@ -15,7 +15,6 @@ use crate::maps::offset;
 // The numbers of enum tcp_state, include/net/tcp_states.h, which user space can also see (`ss`, /proc/net/tcp).
 pub(crate) const ESTABLISHED: u32 = 1;
 pub(crate) const SYN_SENT: u32 = 2;
-pub(crate) const SYN_RECV: u32 = 3;
 pub(crate) const FIN_WAIT1: u32 = 4;
 pub(crate) const FIN_WAIT2: u32 = 5;
 pub(crate) const CLOSE: u32 = 7;
@@ -195,12 +194,17 @@ impl Tcp {
         read::<u64>(self.0, offset!(bytes_received)).saturating_sub(u64::from(self.is_done()))
     }
 
+    /// Whether the peer has acknowledged all that was ever sent, a FIN included.
+    #[inline(always)]
+    pub(crate) fn is_all_acked(self) -> bool {
+        read::<u32>(self.0, offset!(snd_una)) == read::<u32>(self.0, offset!(write_seq))
+    }
+
     /// Payload the peer has acknowledged. The kernel's `bytes_acked` counts our FIN once it is acknowledged, and the
     /// FIN is the last thing that is ever sent; on the side that connects it counts the SYN as well.
     #[inline(always)]
     pub(crate) fn acked(self, flags: u32) -> u64 {
-        let all_acked = read::<u32>(self.0, offset!(snd_una)) == read::<u32>(self.0, offset!(write_seq));
-        let fin = u64::from(flags & FIN_SENT != 0 && all_acked);
+        let fin = u64::from(flags & FIN_SENT != 0 && self.is_all_acked());
         let syn = u64::from(flags & OUTGOING != 0);
         read::<u64>(self.0, offset!(bytes_acked)).saturating_sub(fin + syn)
     }

@@ -21,7 +21,7 @@ fn tcp_destroy_sock(ctx: BtfTracePointContext) -> i32 {
     if socket.flags & ESTABLISHED == 0 && socket.listener == cookie(sk) {
         listening::retire(tcp, socket);
     } else if socket.flags & ESTABLISHED != 0 || tcp.was_connected() {
-        count::close(tcp, socket, count::last_state(socket));
+        count::close(tcp, socket, count::last_state(tcp, socket));
     } else if socket.flags & OUTGOING != 0 {
         count::fail_to_connect(tcp, socket);
     }

@@ -165,6 +165,8 @@ fn flags(toolchain: &Toolchain) -> Result<Vec<String>> {
     Ok(vec![
         // Which registers aya-ebpf knows by name; the object itself is the same for every little-endian machine.
         "--cfg=bpf_target_arch=\"x86_64\"".to_owned(),
+        // The instructions of Linux 5.1: half registers, which counters of 32 bits and flags want.
+        "-Ctarget-cpu=v3".to_owned(),
         // The kernel's type information is made from the debug information.
         "-Cdebuginfo=2".to_owned(),
         "-Clink-arg=--btf".to_owned(),

@@ -9,7 +9,7 @@ use aya::{
 };
 
 use lbstatd_ebpf_abi::ABSENT;
-use rustix::system::uname;
+use rustix::system::{sysinfo, uname};
 
 use super::{Hook, HookState, KernelError, log, offsets};
 
@@ -28,6 +28,7 @@ pub(super) fn load(bytes: &[u8]) -> Result<Loaded, KernelError> {
     let mut ebpf = EbpfLoader::new()
         .override_global("OFFSETS", &offsets, true)
         .override_global("AYA_LOG_LEVEL", &log_level, true)
+        .map_max_entries("OUTBOUND", max_outgoing())
         // Socket storage is made and used by the programs alone.
         .allow_unsupported_maps()
         .load(bytes)
@@ -65,6 +66,23 @@ pub(super) fn load(bytes: &[u8]) -> Result<Loaded, KernelError> {
         Hook { name: "iter_task_file", state: state(task_file) },
     ];
     Ok(Loaded { ebpf, hooks, namespace: offsets.namespace })
+}
+
+/// How many outgoing connections can be counted at a time: one for each 32 KiB of memory, which is less than a proxied
+/// connection takes. The kernel needs 16 bytes for each from the start, and 192 more for each that is open.
+fn max_outgoing() -> u32 {
+    let memory = sysinfo();
+    let connections = (memory.totalram as u64 * u64::from(memory.mem_unit)) >> 15;
+    u32::try_from(connections).unwrap_or(u32::MAX).clamp(1 << 16, 1 << 20)
+}
+
+/// Attaches a program that does nothing beside `inet_sock_set_state`.
+pub(super) fn attach_nothing(ebpf: &mut Ebpf) -> Result<(), KernelError> {
+    let btf = Btf::from_sys_fs().map_err(object)?;
+    let nothing: &mut BtfTracePoint =
+        program(ebpf, "nothing").and_then(|program| program.try_into()).map_err(object)?;
+    nothing.load("inet_sock_set_state", &btf).map_err(object)?;
+    nothing.attach().map(drop).map_err(object)
 }
 
 fn exit(ebpf: &mut Ebpf, name: &str, btf: &Btf) -> Result<(), ProgramError> {

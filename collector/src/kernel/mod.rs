@@ -96,7 +96,7 @@ pub struct Kernel {
     /// Listeners whose owner was looked for.
     searched: HashSet<u64>,
     pass: u64,
-    refused: [u64; 2],
+    refused: [u64; 3],
 }
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../ebpf/prebuilt/lbstatd.bpf.o");
@@ -141,7 +141,7 @@ impl Kernel {
             far: false,
             searched: HashSet::new(),
             pass: 0,
-            refused: [0; 2],
+            refused: [0; 3],
         };
         // Existing listeners are found now, so that counting begins here and not at the first sample; the second pass
         // adopts connections that were made during the first.
@@ -227,6 +227,15 @@ impl Kernel {
         Ok(())
     }
 
+    /// Lets a program `nothing` run wherever `inet_sock_set_state` does, for benchmarks: what [`Self::runs`] shows of it is
+    /// what measuring takes of each run of any program.
+    ///
+    /// # Errors
+    /// [`KernelError::Object`].
+    pub fn run_nothing(&mut self) -> Result<(), KernelError> {
+        load::attach_nothing(&mut self.ebpf)
+    }
+
     /// The programs' log, for a task that forwards it; `None` if it was taken before or nobody listens to the target
     /// `lbstatd::kernel` at debug level.
     pub fn take_log(&mut self) -> Option<KernelLog> {
@@ -260,14 +269,17 @@ impl Kernel {
 
     fn warn_of_refused(&mut self, control: &Control) {
         use lbstatd_ebpf_abi::{MAX_LISTENERS, MAX_SERVERS};
-        let [listeners, servers] = self.refused;
+        let [listeners, servers, outgoing] = self.refused;
         if control.refused > listeners {
             warn!(target: "lbstatd::kernel", refused = control.refused - listeners, "more than {MAX_LISTENERS} listeners: some are not counted");
         }
         if control.refused_servers > servers {
             warn!(target: "lbstatd::kernel", connections = control.refused_servers - servers, "more than {MAX_SERVERS} servers: some are not counted");
         }
-        self.refused = [control.refused, control.refused_servers];
+        if control.refused_outgoing > outgoing {
+            warn!(target: "lbstatd::kernel", connections = control.refused_outgoing - outgoing, "too many connections to servers at a time: some are not counted");
+        }
+        self.refused = [control.refused, control.refused_servers, control.refused_outgoing];
     }
 
     fn forget_adopters(&mut self) {

@@ -9,7 +9,7 @@ use lbstatd_ebpf_abi::{Address, MAX_SERVERS, Server as Row, failure};
 
 use super::{
     Server,
-    totals::{ends, namespace, socket_address},
+    totals::{ends, histogram, namespace, socket_address},
 };
 
 /// Rows of the kernel from which on idle ones are moved.
@@ -125,9 +125,9 @@ impl Servers {
             segments_received: connections.segments_received,
             segments_sent: connections.segments_sent,
             retransmits: connections.retransmits,
-            connect: (&row.connect).into(),
-            rtt: (&connections.rtt).into(),
-            lifetime: (&connections.lifetime).into(),
+            connect: histogram(&row.connect, row.connect_sum),
+            rtt: histogram(&connections.rtt, connections.rtt_sum),
+            lifetime: histogram(&connections.lifetime, connections.lifetime_sum),
         }
     }
 }

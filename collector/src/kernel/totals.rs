@@ -10,7 +10,7 @@ use std::{
     net::{IpAddr, Ipv6Addr, SocketAddr},
 };
 
-use lbstatd_ebpf_abi::{Address, Connections, Listener as Row, end};
+use lbstatd_ebpf_abi::{Address, Buckets, Connections, Listener as Row, end};
 
 use super::{Histogram, Listener};
 
@@ -175,7 +175,8 @@ impl Totals {
     }
 
     fn listener(&self, address: &Address, entry: &Entry) -> Listener {
-        let Row { connections, handshake, accept_wait, .. } = &entry.total;
+        let row = &entry.total;
+        let connections = &row.connections;
         let [closed_by_peer, closed_by_us, resets_received, resets_sent, timed_out] = ends(connections);
         Listener {
             namespace: namespace(address, self.namespace),
@@ -194,18 +195,18 @@ impl Totals {
             segments_received: connections.segments_received,
             segments_sent: connections.segments_sent,
             retransmits: connections.retransmits,
-            synack_retransmits: self.sees.synack_retransmits.then_some(entry.total.synack_retransmits),
+            synack_retransmits: self.sees.synack_retransmits.then_some(row.synack_retransmits),
             backlog: entry.backlog,
             backlog_limit: entry.backlog_limit,
             backlog_peak: entry.backlog_peak,
             syn_backlog: entry.syn_backlog,
             syn_backlog_peak: entry.syn_backlog_peak,
-            drops: entry.total.drops,
+            drops: row.drops,
             overflows: None,
-            handshake: handshake.into(),
-            rtt: (&connections.rtt).into(),
-            lifetime: (&connections.lifetime).into(),
-            accept_wait: self.sees.accept_wait.then(|| accept_wait.into()),
+            handshake: histogram(&row.handshake, row.handshake_sum),
+            rtt: histogram(&connections.rtt, connections.rtt_sum),
+            lifetime: histogram(&connections.lifetime, connections.lifetime_sum),
+            accept_wait: self.sees.accept_wait.then(|| histogram(&row.accept_wait, row.accept_wait_sum)),
         }
     }
 }
@@ -241,10 +242,8 @@ impl Entry {
     }
 }
 
-impl From<&lbstatd_ebpf_abi::Histogram> for Histogram {
-    fn from(histogram: &lbstatd_ebpf_abi::Histogram) -> Self {
-        Self { buckets: histogram.buckets, sum: histogram.sum }
-    }
+pub(super) fn histogram(buckets: &Buckets, sum: u64) -> Histogram {
+    Histogram { buckets: buckets.0, sum }
 }
 
 /// Connections by how they ended: by the peer, by us, reset received, reset sent, timed out.
