@@ -17,7 +17,6 @@ mod churn;
 mod clients;
 mod contender;
 mod observe;
-#[expect(dead_code, reason = "for `overhead`")]
 mod outside;
 mod overhead;
 mod pass_persist;

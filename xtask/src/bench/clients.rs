@@ -1,4 +1,4 @@
-//! Clients of an HTTP server, as fast as they get answers.
+//! Clients of an HTTP server that keep their connections, as fast as they get answers.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -6,16 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
-
-/// How a client uses its connections.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Pattern {
-    /// One connection for each request; the server ends it.
-    ConnectionPerRequest,
-    /// One connection for all requests.
-    KeepAlive,
-}
+use anyhow::{Context, Result, bail};
 
 /// What the clients got done.
 #[derive(Clone, Copy, Debug)]
@@ -26,12 +17,12 @@ pub(super) struct Work {
     pub(super) wall: Duration,
 }
 
-/// Lets so many clients, a thread each, send requests for so long.
-pub(super) fn run(address: SocketAddr, pattern: Pattern, clients: usize, duration: Duration) -> Result<Work> {
+/// Lets so many clients, a thread and a connection each, send requests for so long.
+pub(super) fn run(address: SocketAddr, clients: usize, duration: Duration) -> Result<Work> {
     let stop = AtomicBool::new(false);
     let start = Instant::now();
     let requests = thread::scope(|scope| {
-        let threads: Vec<_> = (0..clients).map(|_| scope.spawn(|| client(address, pattern, &stop))).collect();
+        let threads: Vec<_> = (0..clients).map(|_| scope.spawn(|| client(address, &stop))).collect();
         thread::sleep(duration);
         stop.store(true, Ordering::Relaxed);
         let counts = threads.into_iter().map(|thread| thread.join().expect("a client does not panic"));
@@ -40,41 +31,18 @@ pub(super) fn run(address: SocketAddr, pattern: Pattern, clients: usize, duratio
     Ok(Work { requests, wall: start.elapsed() })
 }
 
-fn client(address: SocketAddr, pattern: Pattern, stop: &AtomicBool) -> Result<u64> {
+fn client(address: SocketAddr, stop: &AtomicBool) -> Result<u64> {
+    let mut stream = TcpStream::connect(address).with_context(|| format!("cannot connect to {address}"))?;
     let mut requests = 0;
-    let mut connection = None;
     let mut answer = [0; 4096];
     // Every answer of one test is the same.
     let mut length = None;
     while !stop.load(Ordering::Relaxed) {
-        match pattern {
-            Pattern::ConnectionPerRequest => one_connection(address, &mut answer)?,
-            Pattern::KeepAlive => {
-                let stream = match &mut connection {
-                    Some(stream) => stream,
-                    None => connection.insert(TcpStream::connect(address)?),
-                };
-                stream.write_all(b"GET / HTTP/1.1\r\nHost: bench\r\n\r\n")?;
-                length = Some(read_answer(stream, &mut answer, length)?);
-            }
-        }
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: bench\r\n\r\n")?;
+        length = Some(read_answer(&mut stream, &mut answer, length)?);
         requests += 1;
     }
     Ok(requests)
-}
-
-fn one_connection(address: SocketAddr, answer: &mut [u8]) -> Result<()> {
-    let mut stream = TcpStream::connect(address).with_context(|| format!("cannot connect to {address}"))?;
-    stream.write_all(b"GET / HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n")?;
-    let mut got = 0;
-    loop {
-        match stream.read(&mut answer[got..])? {
-            0 => break,
-            more => got += more,
-        }
-    }
-    ensure!(answer.starts_with(b"HTTP/1.1 200"), "{address} answers {:?}", String::from_utf8_lossy(&answer[..got]));
-    Ok(())
 }
 
 /// Reads one answer, of this length if it is known; returns its length.

@@ -1,13 +1,12 @@
 //! What the kernel programs cost HAProxy: the same load with and without them, in turns.
 //!
 //! The programs are loaded into the kernel for a turn and sampled once a second, as the daemon does it, and gone in the
-//! next. HAProxy has one thread, and the clients are in a network namespace of their own. The programs run at their end of
-//! each connection as well, if only to find out that it is none of HAProxy's: a load balancer, whose clients are
-//! elsewhere, has about half of the runs. Throughput is what the clients count, CPU what the
-//! scheduler counts for HAProxy and the clients together, the kernel's work for their connections included. CPU says
-//! more than throughput on a machine that does other things as well.
+//! next. HAProxy has one thread. Clients that make a connection for each request are outside, as a load balancer's are:
+//! their ends are no sockets of this kernel, and the programs run for HAProxy's ends only. Throughput is what the clients
+//! count, CPU what the scheduler counts for HAProxy and the clients together, the kernel's work for their connections
+//! included. CPU says more than throughput on a machine that does other things as well.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, SocketAddrV4};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
 
@@ -15,10 +14,13 @@ use anyhow::{Context, Result};
 use lbstatd::kernel::Kernel;
 use lbstatd_tests::{Haproxy, HaproxyConfig, Netns, address};
 
-use super::clients::{self, Pattern, Work};
+use super::clients::{self, Work};
 use super::observe::cpu;
+use super::outside::Outside;
 
 const CLIENTS: usize = 16;
+/// Clients outside.
+const OUTSIDE: usize = 64;
 const TURN: Duration = Duration::from_secs(2);
 /// For the kernel's own measure.
 const ROUND: Duration = Duration::from_millis(200);
@@ -39,15 +41,12 @@ struct Turn {
 }
 
 pub(super) fn run(pairs: u16) -> Result<()> {
+    let mut outside = Outside::start().context("a way to clients outside (only root can make one)")?;
     let network = Netns::start().context("a network of our own (only root can have one)")?;
-    let outside = |port| SocketAddr::from((network.outside(), port));
-    let (direct, proxied) = (outside(8001), outside(8002));
-    let haproxy = haproxy(direct, proxied)?;
-    let loads = [
-        ("connection per request", direct, Pattern::ConnectionPerRequest),
-        ("connection per request, with a server", proxied, Pattern::ConnectionPerRequest),
-        ("keep-alive", direct, Pattern::KeepAlive),
-    ];
+    let direct = SocketAddrV4::new(outside.address(), 8001);
+    let proxied = SocketAddrV4::new(outside.address(), 8002);
+    let kept = SocketAddr::from((network.outside(), 8003));
+    let haproxy = haproxy(direct, proxied, kept)?;
     println!(
         "{pairs} pairs of {} s with and without the programs; ratios are with / without, the median of pairs and of the best turns",
         TURN.as_secs()
@@ -56,21 +55,23 @@ pub(super) fn run(pairs: u16) -> Result<()> {
         "{:36} {:>9} {:>9} {:>7} {:>15} {:>7}   {:>7} {:>7} {:>15} {:>7}",
         "", "without/s", "with/s", "ratio", "(quartiles)", "best", "CPU, µs", "ratio", "(quartiles)", "best"
     );
-    for (name, address, pattern) in loads {
+    let measure = |name, load: &mut Load<'_>| {
         // Warm: ports, caches, and what HAProxy allocates.
-        let load = |duration| network.enter(|| clients::run(address, pattern, CLIENTS, duration))?;
         load(TURN)?;
-        let pairs = (0..pairs).map(|number| pair(&haproxy, &load, number % 2 == 0));
+        let pairs = (0..pairs).map(|number| pair(&haproxy, load, number % 2 == 0));
         report(name, &pairs.collect::<Result<Vec<Pair>>>()?);
-    }
-    println!("\nRun time that the kernel measured (BPF_ENABLE_STATS), for each request:");
-    for (name, address, pattern) in loads {
-        cost(name, &|duration| network.enter(|| clients::run(address, pattern, CLIENTS, duration))?)?;
+        cost(haproxy.id(), load)
+    };
+    measure("connection per request", &mut |duration| outside.run(direct, OUTSIDE, duration))?;
+    measure("connection per request, with a server", &mut |duration| outside.run(proxied, OUTSIDE, duration))?;
+    measure("keep-alive", &mut |duration| network.enter(|| clients::run(kept, CLIENTS, duration))?)?;
+    if outside.given_up() > 0 {
+        println!("{} connections lost packets and were given up", outside.given_up());
     }
     Ok(())
 }
 
-fn haproxy(direct: SocketAddr, proxied: SocketAddr) -> Result<Haproxy> {
+fn haproxy(direct: SocketAddrV4, proxied: SocketAddrV4, kept: SocketAddr) -> Result<Haproxy> {
     let answer = "http-request return status 200 content-type text/plain string ok";
     let server = address();
     let sections = format!(
@@ -81,6 +82,7 @@ fn haproxy(direct: SocketAddr, proxied: SocketAddr) -> Result<Haproxy> {
     timeout server 30s
 frontend direct
     bind {direct}
+    bind {kept}
     {answer}
 frontend proxied
     bind {proxied}
@@ -98,20 +100,18 @@ frontend server
 }
 
 /// Runs clients for so long.
-type Load<'a> = dyn Fn(Duration) -> Result<Work> + 'a;
+type Load<'a> = dyn FnMut(Duration) -> Result<Work> + 'a;
 
-fn pair(haproxy: &Haproxy, load: &Load<'_>, on_first: bool) -> Result<Pair> {
-    let on = || sampled(&mut Kernel::load()?, || turn(haproxy, load));
-    let off = || turn(haproxy, load);
-    if on_first {
-        let on = on()?;
-        return Ok(Pair { on, off: off()? });
-    }
-    let off = off()?;
-    Ok(Pair { on: on()?, off })
+fn pair(haproxy: &Haproxy, load: &mut Load<'_>, on_first: bool) -> Result<Pair> {
+    let off_first = if on_first { None } else { Some(turn(haproxy, load)?) };
+    let mut kernel = Kernel::load()?;
+    let on = sampled(&mut kernel, haproxy.id(), || turn(haproxy, load))?;
+    drop(kernel);
+    let off = off_first.map_or_else(|| turn(haproxy, load), Ok)?;
+    Ok(Pair { on, off })
 }
 
-fn turn(haproxy: &Haproxy, load: &Load<'_>) -> Result<Turn> {
+fn turn(haproxy: &Haproxy, load: &mut Load<'_>) -> Result<Turn> {
     let before = [cpu(haproxy.id())?, own_cpu()];
     let work = load(TURN)?;
     let spent = cpu(haproxy.id())?.saturating_sub(before[0]) + own_cpu().saturating_sub(before[1]);
@@ -121,12 +121,13 @@ fn turn(haproxy: &Haproxy, load: &Load<'_>) -> Result<Turn> {
 }
 
 /// Does something while another thread takes a sample each second.
-fn sampled<T>(kernel: &mut Kernel, work: impl FnOnce() -> Result<T>) -> Result<T> {
+fn sampled<T>(kernel: &mut Kernel, haproxy: u32, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    kernel.sample(&[haproxy.into()])?;
     let (stop, stopped) = channel::<()>();
     std::thread::scope(|scope| {
         let samples = scope.spawn(move || -> Result<()> {
             while stopped.recv_timeout(Duration::from_secs(1)) == Err(RecvTimeoutError::Timeout) {
-                kernel.sample(&[])?;
+                kernel.sample(&[haproxy.into()])?;
             }
             Ok(())
         });
@@ -171,9 +172,11 @@ fn report(name: &str, pairs: &[Pair]) {
 }
 
 /// What each program takes of a request, as the kernel measures it, in rounds so short that some are undisturbed.
-fn cost(name: &str, load: &Load<'_>) -> Result<()> {
+fn cost(haproxy: u32, load: &mut Load<'_>) -> Result<()> {
     let mut kernel = Kernel::load()?;
     kernel.measure_runs()?;
+    kernel.run_nothing()?;
+    kernel.sample(&[haproxy.into()])?;
     let mut rounds = Vec::new();
     let mut before = kernel.runs();
     for _ in 0..ROUNDS {
@@ -188,18 +191,28 @@ fn cost(name: &str, load: &Load<'_>) -> Result<()> {
         });
         rounds.push(round.collect::<Vec<_>>());
         before = after;
-        kernel.sample(&[])?;
+        kernel.sample(&[haproxy.into()])?;
     }
-    println!("{name}");
+    println!("  run time for each request that the kernel measured (BPF_ENABLE_STATS):");
+    let mut all = Vec::new();
     for place in 0..rounds[0].len() {
         let (program, ..) = &rounds[0][place];
         let [least, median] = least_and_median(rounds.iter().map(|round| round[place].1));
         let [_, runs] = least_and_median(rounds.iter().map(|round| round[place].2));
         println!("  {program:24} {median:>8.1} ns, {least:>8.1} at least, in {runs:.3} runs");
     }
-    let [least, median] = least_and_median(rounds.iter().map(|round| round.iter().map(|(_, time, _)| time).sum()));
-    let [_, runs] = least_and_median(rounds.iter().map(|round| round.iter().map(|(.., runs)| runs).sum()));
-    println!("  {:24} {median:>8.1} ns, {least:>8.1} at least, in {runs:.3} runs", "all of them");
+    for round in &rounds {
+        let (nothing, programs): (Vec<_>, Vec<_>) = round.iter().partition(|(name, ..)| name == "nothing");
+        let each = nothing.iter().map(|(_, time, runs)| time / runs).sum::<f64>();
+        let (time, runs) =
+            programs.iter().fold((0.0, 0.0), |(time, runs), program| (time + program.1, runs + program.2));
+        all.push((time, time - each * runs, runs));
+    }
+    let [least, median] = least_and_median(all.iter().map(|(time, ..)| *time));
+    let [net_least, net_median] = least_and_median(all.iter().map(|(_, net, _)| *net));
+    let [_, runs] = least_and_median(all.iter().map(|(.., runs)| *runs));
+    println!("  {:24} {median:>8.1} ns, {least:>8.1} at least, in {runs:.3} runs", "all but nothing");
+    println!("  {:24} {net_median:>8.1} ns, {net_least:>8.1} at least", "less what nothing takes");
     Ok(())
 }
 
