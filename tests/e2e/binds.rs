@@ -21,8 +21,11 @@ use crate::skip::{self, skipped};
 use crate::versions::version;
 use crate::zoo::DEFAULTS;
 
-/// Frontends, what they bind, the kernel's addresses of that, and where clients connect to each.
-const FRONTENDS: &[(&str, &str, &[(&str, &[&str])])] = &[
+/// Addresses of the kernel, and where clients connect to each.
+type Addresses = &'static [(&'static str, &'static [&'static str])];
+
+/// Frontends, what they bind, and the kernel's addresses of that.
+const FRONTENDS: &[(&str, &str, Addresses)] = &[
     (
         "range",
         "127.0.0.1:8001-8005",
