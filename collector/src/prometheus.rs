@@ -37,14 +37,19 @@ impl Collector for Families {
 
 type Labels<'a> = Vec<(&'a str, Cow<'a, str>)>;
 
-/// One family for each run of columns of one name.
+/// One family for all columns of one name.
 fn encode_table(table: &Table, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
     let labels: Vec<Labels<'_>> = (0..table.len()).map(|row| row_labels(table, row)).collect();
-    let columns: Vec<(usize, &Column, &Metric)> = (table.schema().columns.iter().enumerate())
-        .filter_map(|(place, column)| column.metric.as_ref().map(|metric| (place, column, metric)))
-        .collect();
-    for family in columns.chunk_by(|a, b| a.2.name == b.2.name) {
-        let [(_, column, metric), ..] = family else { continue };
+    let mut families: Vec<Vec<(usize, &Column, &Metric)>> = Vec::new();
+    for (place, column) in table.schema().columns.iter().enumerate() {
+        let Some(metric) = &column.metric else { continue };
+        match families.iter_mut().find(|family| family[0].2.name == metric.name) {
+            Some(family) => family.push((place, column, metric)),
+            None => families.push(vec![(place, column, metric)]),
+        }
+    }
+    for family in families {
+        let (_, column, metric) = family[0];
         if !family.iter().any(|(place, ..)| (0..table.len()).any(|row| table.has(*place, row))) {
             continue;
         }
@@ -54,7 +59,7 @@ fn encode_table(table: &Table, encoder: &mut DescriptorEncoder<'_>) -> fmt::Resu
             _ => MetricType::Gauge,
         };
         let mut samples = encoder.encode_descriptor(metric.name, column.help, None, kind)?;
-        for (place, _, metric) in family {
+        for (place, _, metric) in &family {
             for (row, labels) in labels.iter().enumerate() {
                 encode_cell(table, *place, row, metric, labels, &mut samples)?;
             }

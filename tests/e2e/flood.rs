@@ -103,6 +103,9 @@ fn a_syn_flood_shows_at_its_frontend_alone_and_after_it_is_over() {
     scene.ask(OTHER);
     lbstatd.wait_fresh().unwrap();
     let now = row(&lbstatd, FLOODED, |row| is(row, "syn_backlog_peak", 0));
+    assert_eq!((number(&now, "syn_backlog_peak_1m"), number(&now, "syn_backlog_peak_5m")), (QUEUE, QUEUE), "{now}");
+    let other = row(&lbstatd, OTHER, |row| is(row, "proxy", "other"));
+    assert!(number(&other, "syn_backlog_peak_5m") <= 1, "{other}");
     assert_eq!(scene.syn_acks().len() as u64, 2 * QUEUE);
     assert_eq!((number(&now, "synack_retransmits"), number(&now, "drops")), (QUEUE, dropped), "{now}");
 

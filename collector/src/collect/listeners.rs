@@ -15,12 +15,9 @@ use super::windows::{Peaks, Recent};
 use crate::haproxy::Listen;
 use crate::kernel::Listener;
 
-/// The windows over which the peak of an accept queue is shown, and the columns they stand in.
-const WINDOWS: [(&str, Duration); 3] = [
-    ("backlog_peak_10s", Duration::from_secs(10)),
-    ("backlog_peak_1m", MINUTE),
-    ("backlog_peak_5m", Duration::from_secs(300)),
-];
+/// The windows over which the peaks of the queues are shown.
+const WINDOWS: [Duration; 3] = [Duration::from_secs(10), MINUTE, LONGEST];
+const LONGEST: Duration = Duration::from_secs(300);
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// Listeners that are not in a sample, of which the windows are kept nevertheless.
@@ -39,6 +36,7 @@ struct Kept {
     /// When it was sampled last, and what it had accepted then.
     last: Option<(Duration, u64)>,
     backlog: Peaks,
+    syn_backlog: Peaks,
     /// Connections accepted a second, from one sample to the next.
     rate: Peaks,
     /// Of the histograms, in order.
@@ -47,7 +45,9 @@ struct Kept {
 
 /// What of a row comes from more than one sample.
 struct Derived {
+    /// By [`WINDOWS`].
     backlog_peaks: [u64; 3],
+    syn_backlog_peaks: [u64; 3],
     accept_rate_peak: u64,
     histograms: Histograms<4>,
 }
@@ -78,8 +78,7 @@ impl Listeners {
             push(&mut builder, listener, name.unwrap_or_default(), &derived);
         }
         // One that is gone for a restart of HAProxy comes back with its peaks.
-        let (_, longest) = WINDOWS[2];
-        let recent = |kept: &Kept| kept.last.is_some_and(|(then, _)| now.saturating_sub(then) <= longest);
+        let recent = |kept: &Kept| kept.last.is_some_and(|(then, _)| now.saturating_sub(then) <= LONGEST);
         self.0.extend(before.into_iter().filter(|(_, kept)| recent(kept)).take(MAX_ABSENT));
         builder.finish().0
     }
@@ -87,9 +86,8 @@ impl Listeners {
 
 impl Kept {
     fn add(&mut self, listener: &Listener, now: Duration) -> Derived {
-        let (_, longest) = WINDOWS[2];
-        // The peak since the last sample cannot be below what is there now, even where the kernel tells none.
-        self.backlog.add(now, listener.backlog_peak.max(listener.backlog), longest);
+        self.backlog.add(now, backlog_peak(listener), LONGEST);
+        self.syn_backlog.add(now, syn_backlog_peak(listener), LONGEST);
         if let Some((then, accepted)) = self.last {
             self.rate.add(
                 now,
@@ -105,7 +103,8 @@ impl Kept {
             ("accept_wait", listener.accept_wait.as_ref()),
         ];
         Derived {
-            backlog_peaks: WINDOWS.map(|(_, window)| self.backlog.over(now, window)),
+            backlog_peaks: WINDOWS.map(|window| self.backlog.over(now, window)),
+            syn_backlog_peaks: WINDOWS.map(|window| self.syn_backlog.over(now, window)),
             accept_rate_peak: self.rate.over(now, MINUTE),
             histograms: Histograms::take(histograms, &mut self.recent, now),
         }
@@ -192,13 +191,25 @@ fn push(builder: &mut TableBuilder, listener: &Listener, proxy: &str, derived: &
             "synack_retransmits" => listener.synack_retransmits.map_or(Field::Absent, Field::Number),
             "overflows" => listener.overflows.map_or(Field::Absent, Field::Number),
             "accept_rate_peak" => Field::Number(derived.accept_rate_peak),
-            source => match WINDOWS.iter().position(|(name, _)| *name == source) {
-                Some(window) => Field::Number(derived.backlog_peaks[window]),
-                None => Field::Number(number(listener, source)),
-            },
+            "backlog_peak_10s" => Field::Number(derived.backlog_peaks[0]),
+            "backlog_peak_1m" => Field::Number(derived.backlog_peaks[1]),
+            "backlog_peak_5m" => Field::Number(derived.backlog_peaks[2]),
+            "syn_backlog_peak_10s" => Field::Number(derived.syn_backlog_peaks[0]),
+            "syn_backlog_peak_1m" => Field::Number(derived.syn_backlog_peaks[1]),
+            "syn_backlog_peak_5m" => Field::Number(derived.syn_backlog_peaks[2]),
+            source => Field::Number(number(listener, source)),
         }
     });
     row.expect("counters of the kernel and names of a bounded answer fit their columns");
+}
+
+/// The peak since the last sample: it cannot be below what is there now, even where the kernel tells none.
+fn backlog_peak(listener: &Listener) -> u64 {
+    listener.backlog_peak.max(listener.backlog)
+}
+
+fn syn_backlog_peak(listener: &Listener) -> u64 {
+    listener.syn_backlog_peak.max(listener.syn_backlog)
 }
 
 fn number(listener: &Listener, source: &str) -> u64 {
@@ -218,9 +229,9 @@ fn number(listener: &Listener, source: &str) -> u64 {
         "retransmits" => listener.retransmits,
         "backlog" => listener.backlog,
         "backlog_limit" => listener.backlog_limit,
-        "backlog_peak" => listener.backlog_peak.max(listener.backlog),
+        "backlog_peak" => backlog_peak(listener),
         "syn_backlog" => listener.syn_backlog,
-        "syn_backlog_peak" => listener.syn_backlog_peak.max(listener.syn_backlog),
+        "syn_backlog_peak" => syn_backlog_peak(listener),
         "drops" => listener.drops,
         "sockets" => listener.sockets.into(),
         other => unreachable!("the schema's column {other} of listeners has no value"),
@@ -295,6 +306,7 @@ mod tests {
         let mut one = listener("127.0.0.1:80", true);
         (one.accepted, one.open, one.drops, one.sockets) = (1, 2, 7, 8);
         (one.backlog, one.backlog_limit, one.backlog_peak, one.overflows) = (5, 128, 129, Some(4));
+        (one.syn_backlog, one.syn_backlog_peak) = (9, 11);
         one.handshake.buckets[2] = 3;
         one.lifetime.buckets[0] = 1;
         let table = Listeners::default().join(&[one], &Names::default(), Duration::ZERO);
@@ -311,6 +323,11 @@ mod tests {
             ("backlog_limit", 128),
             ("backlog_peak", 129),
             ("backlog_peak_5m", 129),
+            ("syn_backlog", 9),
+            ("syn_backlog_peak", 11),
+            ("syn_backlog_peak_10s", 11),
+            ("syn_backlog_peak_1m", 11),
+            ("syn_backlog_peak_5m", 11),
             ("overflows", 4),
             ("handshake_p50", 28),
             ("handshake_p99", 31),

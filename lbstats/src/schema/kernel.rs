@@ -14,6 +14,8 @@ const LIFETIME: u32 = 64;
 const CLOSED: &str = "haproxy_kernel_connections_closed_total";
 const CLOSED_HELP: &str = "Connections that ended, by kind: peer (the client closed first), local (HAProxy closed first), reset_received, reset_sent, timed_out (the client vanished)";
 const QUEUE_PEAK: &str = "haproxy_kernel_accept_queue_peak";
+const SYN_QUEUE_PEAK: &str = "haproxy_kernel_syn_queue_peak";
+const SYN_QUEUE_PEAK_HELP: &str = "Most handshakes under way at once, within the window";
 const QUEUE_PEAK_HELP: &str = "Most connections that waited at once for HAProxy to accept them, within the window; a full queue holds one more than its limit";
 
 /// What the kernel counts for each address that HAProxy listens on.
@@ -52,7 +54,7 @@ pub static LISTENER: TableSchema = TableSchema {
         mib(24, "lbstatdListenerBacklogPeak1m", Gauge32, "backlog_peak_1m", gauge_of(QUEUE_PEAK, "window", "1m"), QUEUE_PEAK_HELP),
         mib(25, "lbstatdListenerBacklogPeak5m", Gauge32, "backlog_peak_5m", gauge_of(QUEUE_PEAK, "window", "5m"), QUEUE_PEAK_HELP),
         mib(26, "lbstatdListenerSynBacklog", Gauge32, "syn_backlog", gauge("haproxy_kernel_syn_queue_length"), "Handshakes under way: SYN received, SYN-ACK sent, no ACK yet"),
-        mib(27, "lbstatdListenerSynBacklogPeak", Gauge32, "syn_backlog_peak", gauge("haproxy_kernel_syn_queue_peak"), "Most handshakes under way at once since the sample before"),
+        mib(27, "lbstatdListenerSynBacklogPeak", Gauge32, "syn_backlog_peak", gauge_of(SYN_QUEUE_PEAK, "window", "sample"), SYN_QUEUE_PEAK_HELP),
         mib(28, "lbstatdListenerDrops", Counter64, "drops", counter("haproxy_kernel_listener_drops_total"), "Connection attempts and packets that the listening socket dropped: full accept queue, SYNs, aborted handshakes (sk_drops)"),
         mib(29, "lbstatdListenerOverflows", Counter64, "overflows", counter("haproxy_kernel_accept_queue_overflows_total"), "Of the drops, those because the accept queue was full; absent where that cannot be told for certain"),
         mib(30, "lbstatdListenerSockets", Gauge32, "sockets", gauge("haproxy_kernel_listener_sockets"), "Listening sockets on this address, several with SO_REUSEPORT"),
@@ -69,6 +71,9 @@ pub static LISTENER: TableSchema = TableSchema {
         mib(41, "lbstatdListenerAcceptWaitP50", Gauge32, "accept_wait_p50", None, "Median of the times that connections of the last minute waited to be accepted, in microseconds"),
         mib(42, "lbstatdListenerAcceptWaitP90", Gauge32, "accept_wait_p90", None, "90th percentile of the times that connections of the last minute waited to be accepted, in microseconds"),
         mib(43, "lbstatdListenerAcceptWaitP99", Gauge32, "accept_wait_p99", None, "99th percentile of the times that connections of the last minute waited to be accepted, in microseconds"),
+        mib(44, "lbstatdListenerSynBacklogPeak10s", Gauge32, "syn_backlog_peak_10s", gauge_of(SYN_QUEUE_PEAK, "window", "10s"), SYN_QUEUE_PEAK_HELP),
+        mib(45, "lbstatdListenerSynBacklogPeak1m", Gauge32, "syn_backlog_peak_1m", gauge_of(SYN_QUEUE_PEAK, "window", "1m"), SYN_QUEUE_PEAK_HELP),
+        mib(46, "lbstatdListenerSynBacklogPeak5m", Gauge32, "syn_backlog_peak_5m", gauge_of(SYN_QUEUE_PEAK, "window", "5m"), SYN_QUEUE_PEAK_HELP),
         histogram("handshake", 1, "haproxy_kernel_handshake_seconds", "Round trip of the handshake, from the SYN-ACK to the client's ACK, of accepted connections"),
         histogram("rtt", 1, "haproxy_kernel_rtt_seconds", "Smoothed round trip time (srtt) to clients when their connections ended"),
         histogram("lifetime", LIFETIME, "haproxy_kernel_connection_duration_seconds", "Time from the handshake to the end of connections that ended"),
