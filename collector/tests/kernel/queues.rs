@@ -2,6 +2,10 @@
 
 use std::{
     net::{Ipv4Addr, TcpStream},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -38,18 +42,33 @@ fn no_peak_is_lost_between_two_samples() {
     let Some(mut kernel) = kernel() else { return };
     let (listener, address) = listen_on(Ipv4Addr::LOCALHOST);
     entry(&mut kernel, address);
+    // Connections made and accepted, to be told should the test come to a halt.
+    let steps = Arc::new([AtomicU64::new(0), AtomicU64::new(0)]);
+    let progress = Arc::clone(&steps);
     let spikes = thread::spawn(move || {
+        let step = |place: usize| progress[place].fetch_add(1, Ordering::Relaxed);
         for _ in 0..SPIKES {
-            let clients: Vec<_> = (0..9).map(|_| TcpStream::connect(address).unwrap()).collect();
-            clients.iter().for_each(|_| drop(listener.accept().unwrap()));
+            let connect = |_| {
+                let client = TcpStream::connect(address).unwrap();
+                step(0);
+                client
+            };
+            let clients: Vec<_> = (0..9).map(connect).collect();
+            for _ in &clients {
+                drop(listener.accept().unwrap());
+                step(1);
+            }
         }
         listener
     });
     // However samples fall, the highest of any run of them is the height of the spikes; and as long as spikes go on,
     // none of them can be sampled to nothing.
     let mut highest = 0;
+    let started = Instant::now();
     while !spikes.is_finished() {
-        highest = highest.max(entry(&mut kernel, address).backlog_peak);
+        let now = entry(&mut kernel, address);
+        highest = highest.max(now.backlog_peak);
+        assert!(started.elapsed() < 2 * PATIENCE, "halted after {steps:?} connections made and accepted: {now:?}");
     }
     highest = highest.max(entry(&mut kernel, address).backlog_peak);
     assert_eq!(highest, 9);
