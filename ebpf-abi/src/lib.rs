@@ -306,6 +306,8 @@ pub struct Control {
     pub pass: u64,
     /// While not 0, a sample adopts connections that are older than the watch; set when one meets an unknown listener.
     pub adopt: u64,
+    /// 1 for a sample that visits no connections.
+    pub listeners_only: u64,
     /// Listeners that found no room among [`MAX_LISTENERS`].
     pub refused: u64,
     /// Destinations that found no room among [`MAX_SERVERS`], once for each connection.
@@ -320,7 +322,7 @@ const _: () = {
     assert!(size_of::<Connections>() == (9 + end::KINDS) * 8 + 2 * size_of::<Buckets>());
     assert!(size_of::<Listener>() == size_of::<Connections>() + 2 * size_of::<Buckets>() + 8 * 8 + 24 + 7 * 4 + 4);
     assert!(size_of::<Server>() == size_of::<Connections>() + size_of::<Buckets>() + (2 + failure::KINDS) * 8);
-    assert!(size_of::<Control>() == 40);
+    assert!(size_of::<Control>() == 48);
     assert!(size_of::<Fin>() == 16);
     assert!(size_of::<Found>() == 16);
     assert!(size_of::<Offsets>() == 43 * 4);

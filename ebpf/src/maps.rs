@@ -74,6 +74,11 @@ static WANTED: HashMap<u32, u32, MAX_OWNERS> = HashMap::new();
 #[btf_map]
 static FOUND: HashMap<u32, Found, MAX_OWNERS> = HashMap::new();
 
+/// More than a program may print at a time, to end an iteration with.
+pub(crate) type Much = [u8; 1 << 16];
+#[btf_map]
+static MUCH: Array<Much, 1> = Array::new();
+
 #[unsafe(no_mangle)]
 static OFFSETS: Global<Offsets> = Global::new(ZERO_OFFSETS);
 
@@ -142,6 +147,10 @@ pub(crate) fn socket_or_insert(sk: *const c_void, initial: &mut Socket) -> Optio
 unsafe fn storage(sk: *const c_void, initial: *mut Socket, flags: u64) -> *mut Socket {
     // SAFETY: the map pointer is replaced by the loader, the rest is the caller's promise.
     unsafe { bpf_sk_storage_get((&raw const SOCKETS).cast_mut().cast(), sk.cast_mut(), initial.cast(), flags).cast() }
+}
+
+pub(crate) fn much() -> Option<*const Much> {
+    MUCH.get_ptr(0)
 }
 
 /// A connection's place for what it had received when our side sent the first FIN.

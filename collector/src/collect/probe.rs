@@ -64,7 +64,7 @@ impl Probe {
             give_up_capabilities(&mut kernel);
             let (healthy, log) = (hooks(&kernel), kernel.take_log());
             let sampler = move |processes: &[Process]| {
-                let sample = kernel.sample(processes).map_err(|error| error.to_string());
+                let sample = kernel.sample_sparingly(processes).map_err(|error| error.to_string());
                 (sample, hooks(&kernel))
             };
             Ok(Loaded { hooks: healthy, log, sampler: Box::new(sampler) })

@@ -128,6 +128,39 @@ fn an_open_connection_is_counted_while_it_lives() {
 }
 
 #[test]
+fn samples_that_spare_connections_still_see_queues_and_catch_up() {
+    const CONNECTIONS: usize = 200;
+    const SAMPLES: u64 = 10;
+    let Some(mut kernel) = kernel() else { return };
+    let (listener, address) = listen_on(Ipv4Addr::LOCALHOST);
+    let mut pairs: Vec<_> = (0..CONNECTIONS).map(|_| pair(&listener)).collect();
+    kernel.measure_runs().unwrap();
+    let visits = |kernel: &Kernel| kernel.runs().iter().find(|program| program.name == "iter_tcp").unwrap().runs;
+    let before = visits(&kernel);
+    assert_eq!(numbers(&entry(&mut kernel, address)), (CONNECTIONS as u64, CONNECTIONS as u64, 0, 0));
+    let all = visits(&kernel) - before;
+    assert!(all >= 2 * CONNECTIONS as u64, "{all}");
+
+    for (client, server) in &mut pairs {
+        client.write_all(&[0; 10]).unwrap();
+        server.read_exact(&mut [0; 10]).unwrap();
+    }
+    let _waiting = TcpStream::connect(address).unwrap();
+    let sparing = |kernel: &mut Kernel| {
+        let listeners = kernel.sample_sparingly(&[]).unwrap().listeners;
+        listeners.into_iter().find(|listener| (listener.namespace, listener.address) == (0, address)).unwrap()
+    };
+    let before = visits(&kernel);
+    for _ in 0..SAMPLES {
+        let now = sparing(&mut kernel);
+        assert_eq!((now.backlog, now.accepted, now.sockets), (1, CONNECTIONS as u64 + 1, 1));
+    }
+    let spared = visits(&kernel) - before;
+    assert!(spared < SAMPLES * all / 2, "{spared} visits, {all} in a sample of all");
+    wait_until(|| sparing(&mut kernel).bytes_received == 10 * CONNECTIONS as u64);
+}
+
+#[test]
 fn the_clients_half_close_is_no_byte() {
     let Some(mut kernel) = kernel() else { return };
     let (listener, address) = listen_on(Ipv4Addr::LOCALHOST);

@@ -127,7 +127,7 @@ fn sampled<T>(kernel: &mut Kernel, haproxy: u32, work: impl FnOnce() -> Result<T
     std::thread::scope(|scope| {
         let samples = scope.spawn(move || -> Result<()> {
             while stopped.recv_timeout(Duration::from_secs(1)) == Err(RecvTimeoutError::Timeout) {
-                kernel.sample(&[haproxy.into()])?;
+                kernel.sample_sparingly(&[haproxy.into()])?;
             }
             Ok(())
         });
