@@ -210,7 +210,7 @@ impl Kernel {
         let owners = self.owners.current();
         let far = |row: &Row| row.address.namespace != self.namespace && owners.contains(&row.owner);
         self.far = rows.values().any(far);
-        let mut sum = self.totals.sum(self.pass, &rows, owners);
+        let mut sum = self.totals.sum(self.pass, &rows, owners, connections);
         self.overflows.tell_apart(&mut sum.listeners, &sum.full);
         for cookie in sum.retired {
             // Nobody else removes rows, and a failure leaves the row for the next time.

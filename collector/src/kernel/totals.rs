@@ -25,8 +25,9 @@ pub(super) struct Totals {
     namespace: u32,
     sees: Sees,
     retired: HashMap<Address, Retired>,
-    /// Rows that were over at the last sample, and what they had counted. Only a row that has counted nothing more a
-    /// full sample later is retired: by then the kernel has shown us every connection it could still have.
+    /// Rows that were over at the last sample, and what they had counted. Only a row that has counted nothing more by a
+    /// later sample that visits all connections is retired: by then the kernel has shown us every one it could still
+    /// have. Where others come and go by the thousand, theirs need not wait for that.
     over: HashMap<u64, Digest>,
 }
 
@@ -80,15 +81,15 @@ impl Totals {
         Self { namespace, sees, ..Self::default() }
     }
 
-    /// Adds up the rows as they stand after sample number `pass`.
-    pub(super) fn sum(&mut self, pass: u64, rows: &BTreeMap<u64, Row>, pids: &[u32]) -> Sum {
+    /// Adds up the rows as they stand after sample number `pass`; `visited` says whether that visited all connections.
+    pub(super) fn sum(&mut self, pass: u64, rows: &BTreeMap<u64, Row>, pids: &[u32], visited: bool) -> Sum {
         let mut retired = Vec::new();
         let mut over = HashMap::new();
         let mut stay: Vec<&Row> = Vec::with_capacity(rows.len());
         for (&cookie, row) in rows {
             if !self.is_listening(pass, row) && row.connections.open() == 0 {
                 let counted = digest(row);
-                if self.over.get(&cookie) == Some(&counted) {
+                if (visited || row.owner == 0) && self.over.get(&cookie) == Some(&counted) {
                     self.retire(pass, row);
                     retired.push(cookie);
                     continue;
@@ -308,8 +309,12 @@ mod tests {
 
     #[test]
     fn sockets_of_one_address_are_added_up() {
-        let sum =
-            totals().sum(7, &rows([(1, row(80, 7, 5, 2)), (2, row(80, 7, 1, 1)), (3, row(81, 7, 9, 0))]), &[HAPROXY]);
+        let sum = totals().sum(
+            7,
+            &rows([(1, row(80, 7, 5, 2)), (2, row(80, 7, 1, 1)), (3, row(81, 7, 9, 0))]),
+            &[HAPROXY],
+            true,
+        );
         let [first, second] = &sum.listeners[..] else { panic!("{:?}", sum.listeners) };
         assert_eq!((first.namespace, first.address), (0, "127.0.0.1:80".parse().unwrap()));
         assert_eq!((first.accepted, first.open, first.bytes_received, first.bytes_acked), (6, 3, 60, 600));
@@ -326,25 +331,40 @@ mod tests {
         let accepted = |sum: &Sum| sum.listeners.iter().map(|l| (l.accepted, l.open, l.sockets)).collect::<Vec<_>>();
         // One connection outlives the socket: the row stays, however long.
         for pass in 2..9 {
-            let sum = totals.sum(pass, &rows([(1, gone(4))]), &[]);
+            let sum = totals.sum(pass, &rows([(1, gone(4))]), &[], true);
             assert_eq!((accepted(&sum), sum.retired), (vec![(5, 1, 0)], vec![]));
         }
-        let sum = totals.sum(9, &rows([(1, gone(5))]), &[]);
+        let sum = totals.sum(9, &rows([(1, gone(5))]), &[], true);
         assert_eq!((accepted(&sum), sum.retired), (vec![(5, 0, 0)], vec![]));
-        let sum = totals.sum(10, &rows([(1, gone(5))]), &[HAPROXY]);
+        let sum = totals.sum(10, &rows([(1, gone(5))]), &[HAPROXY], true);
         assert_eq!((accepted(&sum), sum.retired), (vec![(5, 0, 0)], vec![1]));
         // Nobody listens: shown to its owner only.
-        assert_eq!(accepted(&totals.sum(11, &rows([]), &[])), []);
-        assert_eq!(accepted(&totals.sum(11, &rows([]), &[HAPROXY])), [(5, 0, 0)]);
+        assert_eq!(accepted(&totals.sum(11, &rows([]), &[], true)), []);
+        assert_eq!(accepted(&totals.sum(11, &rows([]), &[HAPROXY], true)), [(5, 0, 0)]);
         // The address is listened on again: it goes on from where it was.
-        assert_eq!(accepted(&totals.sum(12, &rows([(2, row(80, 12, 1, 0))]), &[])), [(6, 1, 1)]);
+        assert_eq!(accepted(&totals.sum(12, &rows([(2, row(80, 12, 1, 0))]), &[], true)), [(6, 1, 1)]);
+    }
+
+    #[test]
+    fn a_row_is_not_retired_before_all_connections_were_visited() {
+        let mut totals = totals();
+        let ours = rows([(1, Row { gone: 1, ..row(80, 1, 5, 5) })]);
+        let others = rows([(2, Row { gone: 1, owner: 0, ..row(81, 1, 5, 5) })]);
+        for pass in 2..5 {
+            assert_eq!(totals.sum(pass, &ours, &[HAPROXY], false).retired, [0; 0]);
+        }
+        assert_eq!(totals.sum(5, &ours, &[HAPROXY], true).retired, [1]);
+        assert_eq!(totals.sum(6, &others, &[HAPROXY], false).retired, [0; 0]);
+        assert_eq!(totals.sum(7, &others, &[HAPROXY], false).retired, [2]);
     }
 
     #[test]
     fn a_row_that_still_changes_is_not_retired() {
         let mut totals = totals();
         for n in 1..5 {
-            assert!(totals.sum(10 + n, &rows([(1, Row { gone: 1, ..row(80, 1, n, n) })]), &[]).retired.is_empty());
+            assert!(
+                totals.sum(10 + n, &rows([(1, Row { gone: 1, ..row(80, 1, n, n) })]), &[], true).retired.is_empty()
+            );
         }
     }
 
@@ -354,27 +374,32 @@ mod tests {
         let mut far = row(80, 0, 5, 5);
         far.address.namespace = 7;
         for pass in 1..5 {
-            let sum = totals.sum(pass, &rows([(1, far), (2, row(80, pass, 1, 1))]), &[]);
+            let sum = totals.sum(pass, &rows([(1, far), (2, row(80, pass, 1, 1))]), &[], true);
             let seen: Vec<_> = sum.listeners.iter().map(|l| (l.namespace, l.accepted, l.sockets, l.backlog)).collect();
             assert_eq!((seen, sum.retired), (vec![(0, 1, 1, 1), (7, 5, 1, 0)], vec![]));
         }
         far.gone = 1;
-        assert!(totals.sum(5, &rows([(1, far)]), &[]).retired.is_empty());
-        assert_eq!(totals.sum(6, &rows([(1, far)]), &[]).retired, [1]);
+        assert!(totals.sum(5, &rows([(1, far)]), &[], true).retired.is_empty());
+        assert_eq!(totals.sum(6, &rows([(1, far)]), &[], true).retired, [1]);
     }
 
     #[test]
     fn the_past_is_bounded_and_what_is_still_needed_is_not_forgotten() {
         let mut totals = totals();
         // An address that HAProxy listens on since a reload, and one that it listened on once.
-        totals.sum(1, &rows([(1, Row { gone: 1, ..row(1, 0, 5, 5) }), (2, Row { gone: 1, ..row(2, 0, 6, 6) })]), &[]);
+        totals.sum(
+            1,
+            &rows([(1, Row { gone: 1, ..row(1, 0, 5, 5) }), (2, Row { gone: 1, ..row(2, 0, 6, 6) })]),
+            &[],
+            true,
+        );
         let pass = |totals: &mut Totals, pass: u64, foreign: BTreeMap<u64, Row>| {
             let mut rows = rows([(3, row(1, pass, 1, 0))]);
             if pass == 2 {
                 rows.extend([(1, Row { gone: 1, ..row(1, 0, 5, 5) }), (2, Row { gone: 1, ..row(2, 0, 6, 6) })]);
             }
             rows.extend(foreign);
-            let sum = totals.sum(pass, &rows, &[HAPROXY]);
+            let sum = totals.sum(pass, &rows, &[HAPROXY], true);
             sum.listeners.iter().filter(|l| l.owned).map(|l| (l.address.port(), l.accepted)).collect::<Vec<_>>()
         };
         assert_eq!(pass(&mut totals, 2, BTreeMap::new()), [(1, 6), (2, 6)]);
