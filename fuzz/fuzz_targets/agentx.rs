@@ -2,30 +2,16 @@
 //! PDUs, each request once.
 #![no_main]
 
-use std::sync::{Arc, LazyLock};
+use std::sync::LazyLock;
 use std::time::Instant;
 
-use lbstats::schema::FRONTEND;
-use lbstats::{Field, Snapshot, TableBuilder};
 use libfuzzer_sys::fuzz_target;
 use snmp_export::agentx::{Event, HEADER, Header, Message, Session};
 use snmp_export::{Tree, View, Walks};
 
-static VIEW: LazyLock<View> = LazyLock::new(|| {
-    let mut frontends = TableBuilder::new(&FRONTEND);
-    for iid in [2, 9, 10, 2_147_483_647] {
-        frontends
-            .push(|_, column| match column.source {
-                "iid" => Field::Number(iid),
-                "pxname" => Field::Text(b"not\0UTF-8\xff"),
-                _ => Field::Absent,
-            })
-            .expect("these fit their columns");
-    }
-    let mut snapshot = Snapshot::empty();
-    snapshot.frontends = Arc::new(frontends.finish().0);
-    View::new(Arc::new(snapshot))
-});
+mod frontends;
+
+static VIEW: LazyLock<View> = LazyLock::new(|| frontends::view([2, 9, 10, 2_147_483_647], b"not\0UTF-8\xff"));
 
 fuzz_target!(|octets: &[u8]| {
     codec(octets);

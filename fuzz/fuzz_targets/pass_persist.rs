@@ -1,28 +1,15 @@
 //! What snmpd sends to `pass_persist`: every answer is whole lines, and getnext goes up.
 #![no_main]
 
-use std::sync::{Arc, LazyLock};
+use std::sync::LazyLock;
 
-use lbstats::schema::FRONTEND;
-use lbstats::{Field, Oid, Snapshot, TableBuilder};
+use lbstats::Oid;
 use libfuzzer_sys::fuzz_target;
 use snmp_export::{View, Walks, pass_persist};
 
-static VIEW: LazyLock<View> = LazyLock::new(|| {
-    let mut frontends = TableBuilder::new(&FRONTEND);
-    for iid in [2, 9, 10, 2_147_483_647] {
-        frontends
-            .push(|_, column| match column.source {
-                "iid" => Field::Number(iid),
-                "pxname" => Field::Text(b"line\r\nfeed\0"),
-                _ => Field::Absent,
-            })
-            .expect("these fit their columns");
-    }
-    let mut snapshot = Snapshot::empty();
-    snapshot.frontends = Arc::new(frontends.finish().0);
-    View::new(Arc::new(snapshot))
-});
+mod frontends;
+
+static VIEW: LazyLock<View> = LazyLock::new(|| frontends::view([2, 9, 10, 2_147_483_647], b"line\r\nfeed\0"));
 
 fuzz_target!(|octets: &[u8]| {
     let mut answers = Vec::new();

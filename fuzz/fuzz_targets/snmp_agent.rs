@@ -5,12 +5,12 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, LazyLock};
 use std::time::Instant;
 
-use lbstats::schema::FRONTEND;
-use lbstats::{Field, Oid, Snapshot, TableBuilder};
+use lbstats::Oid;
 use libfuzzer_sys::fuzz_target;
-use snmp_export::View;
 use snmp_export::agent::{Agent, Answer, Columns, Community, Subtrees, System, Worker};
 use snmp_export::ber::{Reader, tag};
+
+mod frontends;
 
 const MAX_SIZE: usize = 1472;
 const MANAGER: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -27,21 +27,8 @@ static AGENT: LazyLock<Arc<Agent>> = LazyLock::new(|| {
     Arc::new(Agent::new(&system, vec![Community::new("public")], Subtrees::all(), MAX_SIZE))
 });
 
-static COLUMNS: LazyLock<Arc<Columns>> = LazyLock::new(|| {
-    let mut frontends = TableBuilder::new(&FRONTEND);
-    for iid in (1..400).chain([2_147_483_647]) {
-        frontends
-            .push(|_, column| match column.source {
-                "iid" => Field::Number(iid),
-                "pxname" => Field::Text(b"a name"),
-                _ => Field::Absent,
-            })
-            .expect("these fit their columns");
-    }
-    let mut snapshot = Snapshot::empty();
-    snapshot.frontends = Arc::new(frontends.finish().0);
-    Arc::new(Columns::new(View::new(Arc::new(snapshot))))
-});
+static COLUMNS: LazyLock<Arc<Columns>> =
+    LazyLock::new(|| Arc::new(Columns::new(frontends::view((1..400).chain([2_147_483_647]), b"a name"))));
 
 fuzz_target!(|octets: &[u8]| {
     let mut worker = Worker::new(AGENT.clone());
