@@ -1,12 +1,12 @@
 //! A sample's visit of connections, and the adoption of those that are older than the watch over their listener.
 
-use lbstatd_ebpf_abi::{Address, CLOSED, Control, ESTABLISHED, FIN_SENT, PEER_FIRST, Socket};
+use lbstatd_ebpf_abi::{Address, CLOSED, Control, ESTABLISHED, Socket};
 
 use crate::{
     atomic::add,
     count::{self, NEW_SOCKET, Traffic},
     maps::{adopter, listener, socket, socket_or_insert},
-    sock::{CLOSE_WAIT, ESTABLISHED as STATE_ESTABLISHED, LAST_ACK, MAPPED, Tcp, has_sent_fin},
+    sock::{ESTABLISHED as STATE_ESTABLISHED, MAPPED, Tcp},
 };
 
 /// A visit under the socket's lock.
@@ -62,15 +62,9 @@ pub(crate) fn visit_unlocked(tcp: Tcp, state: u32, control: *mut Control) {
 pub(crate) fn adopt(tcp: Tcp, state: u32) {
     let Some(cookie) = listener_of(tcp.local()) else { return };
     let Some(row) = listener(cookie) else { return };
-    let mut flags = ESTABLISHED;
-    if has_sent_fin(state) {
-        flags |= FIN_SENT;
-    }
-    if state == CLOSE_WAIT || state == LAST_ACK {
-        flags |= PEER_FIRST;
-    }
-    let mut fresh = Socket { listener: cookie, flags, ..NEW_SOCKET };
-    Traffic::of(tcp, flags).mark(&mut fresh);
+    let mut fresh = Socket { listener: cookie, flags: ESTABLISHED, ..NEW_SOCKET };
+    count::note_state(&mut fresh, state);
+    Traffic::of(tcp, fresh.flags).mark(&mut fresh);
     if state != STATE_ESTABLISHED {
         count::note_fin(tcp);
     }

@@ -19,7 +19,7 @@ use crate::{
     sock::{CLOSE_WAIT, CLOSING, ESTABLISHED as STATE_ESTABLISHED, FIN_WAIT1, FIN_WAIT2, LAST_ACK, Tcp, has_sent_fin},
 };
 
-/// Notes what a change to this state says about who ended what.
+/// Notes what this state says about who ended what.
 #[inline(always)]
 pub(crate) fn note_state(socket: &mut Socket, state: u32) {
     if has_sent_fin(state) {

@@ -289,7 +289,8 @@ impl Kernel {
             control.adopt -= 1;
             self.control.set(0, control, 0).map_err(failed("the control map"))?;
             if control.adopt == 0 {
-                self.forget_adopters();
+                // What stays is overwritten when the address is used again, and ignored until then.
+                owners::clear(&mut self.adopters);
             }
         }
         Ok(())
@@ -308,14 +309,6 @@ impl Kernel {
             warn!(target: "lbstatd::kernel", connections = control.refused_outgoing - outgoing, "too many connections to servers at a time: some are not counted");
         }
         self.refused = [control.refused, control.refused_servers, control.refused_outgoing];
-    }
-
-    fn forget_adopters(&mut self) {
-        let addresses: Vec<Address> = self.adopters.keys().filter_map(Result::ok).collect();
-        for address in addresses {
-            // What stays is overwritten when the address is used again, and ignored until then.
-            let _ = self.adopters.remove(&address);
-        }
     }
 
     fn read_rows(&self) -> Result<BTreeMap<u64, Row>, KernelError> {

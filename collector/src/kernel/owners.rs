@@ -108,8 +108,9 @@ impl Owners {
     }
 }
 
-fn clear<V: Pod>(map: &mut HashMap<MapData, u32, V>) {
-    let keys: Vec<u32> = map.keys().filter_map(Result::ok).collect();
+/// Removes every entry that can be removed.
+pub(super) fn clear<K: Pod, V: Pod>(map: &mut HashMap<MapData, K, V>) {
+    let keys: Vec<K> = map.keys().filter_map(Result::ok).collect();
     for key in keys {
         let _ = map.remove(&key);
     }
